@@ -1,0 +1,2 @@
+//! What crosses from the kernel programs to the engine.
+#![no_std]

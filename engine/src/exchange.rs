@@ -1,0 +1,187 @@
+//! One finished request/response pair, and what it says in the terms of the GenAI conventions.
+
+use std::sync::Arc;
+
+use crate::arena::{Family, Travelling};
+
+/// What one exchange said, borrowed from the exchange's arena. Absent on the wire is absent here.
+#[derive(Clone, Debug, Default, PartialEq)]
+pub struct Call<'a> {
+    /// `gen_ai.operation.name`, for example `chat`.
+    pub operation: &'static str,
+    /// `gen_ai.provider.name`.
+    pub provider: &'a str,
+    /// `server.address`: the host of `Host` or `:authority`.
+    pub server_address: Option<&'a str>,
+    /// `server.port`.
+    pub server_port: Option<u16>,
+    /// `gen_ai.request.model`.
+    pub request_model: Option<&'a str>,
+    /// `gen_ai.request.max_tokens`.
+    pub max_tokens: Option<i64>,
+    /// `gen_ai.request.temperature`.
+    pub temperature: Option<f64>,
+    /// `gen_ai.request.top_p`.
+    pub top_p: Option<f64>,
+    /// `gen_ai.request.top_k`.
+    pub top_k: Option<i64>,
+    /// `gen_ai.request.frequency_penalty`.
+    pub frequency_penalty: Option<f64>,
+    /// `gen_ai.request.presence_penalty`.
+    pub presence_penalty: Option<f64>,
+    /// `gen_ai.request.seed`.
+    pub seed: Option<i64>,
+    /// `gen_ai.request.choice.count`, when it is not 1.
+    pub choice_count: Option<i64>,
+    /// `gen_ai.request.stop_sequences`.
+    pub stop_sequences: Option<&'a [&'a str]>,
+    /// `gen_ai.request.encoding_formats`.
+    pub encoding_formats: Option<&'a [&'a str]>,
+    /// `gen_ai.embeddings.dimension.count`.
+    pub dimension_count: Option<i64>,
+    /// `gen_ai.output.type`.
+    pub output_type: Option<&'static str>,
+    /// `gen_ai.request.stream`: set only when streaming.
+    pub stream: bool,
+    /// `gen_ai.request.stream_cursor`.
+    pub stream_cursor: Option<i64>,
+    /// `gen_ai.request.reasoning.level`.
+    pub reasoning_level: Option<&'a str>,
+    /// `gen_ai.request.previous_response.id`.
+    pub previous_response_id: Option<&'a str>,
+    /// `gen_ai.conversation.id`.
+    pub conversation_id: Option<&'a str>,
+    /// `gen_ai.conversation.compacted`: only ever true.
+    pub conversation_compacted: bool,
+    /// `gen_ai.prompt.name`.
+    pub prompt_name: Option<&'a str>,
+    /// `gen_ai.prompt.version`.
+    pub prompt_version: Option<&'a str>,
+    /// `openai.api.type`.
+    pub openai_api_type: Option<&'static str>,
+    /// `openai.request.service_tier`, when it is not `auto`.
+    pub openai_request_service_tier: Option<&'a str>,
+    /// `openai.response.service_tier`.
+    pub openai_response_service_tier: Option<&'a str>,
+    /// `openai.response.system_fingerprint`.
+    pub openai_system_fingerprint: Option<&'a str>,
+    /// `aws.bedrock.guardrail.id`.
+    pub bedrock_guardrail_id: Option<&'a str>,
+    /// `aws.bedrock.knowledge_base.id`.
+    pub bedrock_knowledge_base_id: Option<&'a str>,
+    /// `azure.resource_provider.namespace`.
+    pub azure_namespace: Option<&'static str>,
+    /// `gen_ai.response.id`.
+    pub response_id: Option<&'a str>,
+    /// `gen_ai.response.model`.
+    pub response_model: Option<&'a str>,
+    /// `gen_ai.response.status` (fetched responses only).
+    pub response_status: Option<&'a str>,
+    /// `gen_ai.response.finish_reasons`, in the order of the choices.
+    pub finish_reasons: Option<&'a [&'a str]>,
+    /// `gen_ai.usage.input_tokens`.
+    pub input_tokens: Option<i64>,
+    /// `gen_ai.usage.output_tokens`.
+    pub output_tokens: Option<i64>,
+    /// `gen_ai.usage.cache_read.input_tokens`.
+    pub cache_read_tokens: Option<i64>,
+    /// `gen_ai.usage.cache_creation.input_tokens`.
+    pub cache_creation_tokens: Option<i64>,
+    /// `gen_ai.usage.reasoning.output_tokens`.
+    pub reasoning_tokens: Option<i64>,
+    /// `http.response.status_code`.
+    pub status_code: Option<u16>,
+    /// `error.type`; present exactly when the span's status is ERROR.
+    pub error_type: Option<&'a str>,
+    /// W3C `tracestate`, when `traceparent` was valid.
+    pub trace_state: Option<&'a str>,
+    /// `gen_ai.input.messages` as JSON, when content is captured.
+    pub input_messages: Option<&'a str>,
+    /// `gen_ai.output.messages` as JSON, when content is captured.
+    pub output_messages: Option<&'a str>,
+    /// `gen_ai.system_instructions` as JSON, when content is captured.
+    pub system_instructions: Option<&'a str>,
+    /// `gen_ai.tool.definitions` as JSON, when content is captured.
+    pub tool_definitions: Option<&'a str>,
+}
+
+/// [`Call`] as a family, for [`Travelling`].
+pub struct CallFamily;
+
+impl Family for CallFamily {
+    type In<'a> = Call<'a>;
+}
+
+/// Which end of the exchange the observed process was.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Role {
+    /// It sent the request: a CLIENT span.
+    Client,
+    /// It received the request: a SERVER span.
+    Server,
+}
+
+/// Where the span hangs in its trace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct TraceContext {
+    /// Trace id, not all zero.
+    pub trace_id: [u8; 16],
+    /// This span's id, not all zero.
+    pub span_id: [u8; 8],
+    /// Parent span id from the request's `traceparent`.
+    pub parent_span_id: Option<[u8; 8]>,
+    /// W3C trace flags (the low 8 bits).
+    pub flags: u8,
+}
+
+/// The observed process, as far as it was known when its connection was first seen.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Process {
+    /// `process.pid`, the host's view.
+    pub pid: u32,
+    /// `process.executable.name`.
+    pub executable: Option<String>,
+    /// `container.id`.
+    pub container_id: Option<String>,
+}
+
+/// A finished exchange on its way from a worker to the encoder.
+pub struct Exchange {
+    /// Which side was observed.
+    pub role: Role,
+    /// Trace id, span id and parent.
+    pub trace: TraceContext,
+    /// Observed process.
+    pub process: Arc<Process>,
+    /// `thread.id` of the thread that moved the request's first byte.
+    pub thread_id: u32,
+    /// First byte of the request, nanoseconds since the Unix epoch.
+    pub start_unix_nano: u64,
+    /// Last byte of the response (or what ended the exchange), nanoseconds since the Unix epoch.
+    pub end_unix_nano: u64,
+    /// Last byte of the request to the first data event, nanoseconds; streamed responses only.
+    pub first_chunk_nano: Option<u64>,
+    /// Bytes of this exchange that were lost or cut.
+    pub lost_bytes: u64,
+    /// Some of the exchange was not seen (`lost_bytes` may be 0 when the amount is unknown).
+    pub incomplete: bool,
+    /// Index of the worker whose pool the arena goes back to.
+    pub worker: usize,
+    /// What was said.
+    pub call: Travelling<CallFamily>,
+}
+
+/// The value of an attribute.
+#[derive(Clone, Copy, Debug, PartialEq)]
+pub enum Value<'a> {
+    /// A string.
+    Str(&'a str),
+    /// A signed integer.
+    Int(i64),
+    /// A double.
+    Double(f64),
+    /// A boolean.
+    Bool(bool),
+    /// A list of strings.
+    List(&'a [&'a str]),
+}

@@ -1,0 +1,7 @@
+//! agentsight watches what processes say to LLM APIs and exports it as OpenTelemetry GenAI spans.
+
+pub mod arena;
+pub mod exchange;
+pub mod genai;
+pub mod limits;
+pub mod wire;

@@ -1,0 +1,52 @@
+//! Every bound of the engine, in one place.
+//!
+//! Memory of one worker beyond its rings, at the most:
+//!   connections      CONNECTIONS_MAX x about 1 KiB of state               =  16 MiB
+//!   heads            bounded by REASSEMBLY_BYTES_MAX below
+//!   bodies           REASSEMBLY_BYTES_MAX (heads, partial lines, bodies)  = 256 MiB
+//!   exchanges queued EXCHANGE_QUEUE_MAX x one arena of a few KiB          =  32 MiB
+
+/// Connections that one worker follows at once; the one idle for longest goes first.
+pub const CONNECTIONS_MAX: usize = 16_384;
+
+/// Requests of one connection that wait for their responses (HTTP/1.1 pipelining).
+pub const PIPELINE_MAX: usize = 128;
+
+/// A start line and its fields, RFC 9112 section 2.1. Servers refuse far less (8 to 64 KiB).
+pub const HEAD_BYTES_MAX: usize = 256 * 1024;
+
+/// Field lines of one head.
+pub const HEAD_FIELDS_MAX: usize = 256;
+
+/// One message's body after its codings are removed, when it has to be whole to be parsed.
+pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// What a content coding may expand to, beyond which a body counts as a bomb.
+pub const DECODED_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// One line or event of a stream that arrives in pieces.
+pub const STREAM_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// Unfinished heads, lines and bodies of one worker, together.
+pub const REASSEMBLY_BYTES_MAX: usize = 256 * 1024 * 1024;
+
+/// Finished exchanges on their way to the encoder.
+pub const EXCHANGE_QUEUE_MAX: usize = 8_192;
+
+/// An arena that grew beyond this is not kept for reuse.
+pub const ARENA_KEPT_BYTES_MAX: usize = 256 * 1024;
+
+/// The JSON text of one content attribute; longer is cut, and stays valid JSON.
+pub const CONTENT_BYTES_DEFAULT: usize = 1024 * 1024;
+
+/// Any other string of an exchange (model, id, error code, stop sequence).
+pub const TEXT_BYTES_MAX: usize = 1024;
+
+/// Elements of a list attribute (finish reasons, stop sequences).
+pub const LIST_MAX: usize = 128;
+
+const _: () = assert!(HEAD_BYTES_MAX < REASSEMBLY_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
+const _: () = assert!(STREAM_EVENT_BYTES_MAX <= BODY_BYTES_MAX);
+const _: () = assert!(BODY_BYTES_MAX <= DECODED_BYTES_MAX);
+const _: () = assert!(HEAD_BYTES_MAX <= u32::MAX as usize);

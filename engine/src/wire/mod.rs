@@ -1,0 +1,43 @@
+//! Wire formats: pure bytes to messages. Nothing here knows a ring, a file descriptor or a clock.
+
+/// One field line of a head (RFC 9110 section 5), or one HPACK entry. Names keep the case that the
+/// wire had and are compared without it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Field<'a> {
+    /// The field's name.
+    pub name: &'a [u8],
+    /// The field's value without the whitespace around it.
+    pub value: &'a [u8],
+}
+
+/// The head of a request, whichever HTTP version carried it.
+#[derive(Clone, Copy, Debug)]
+pub struct RequestHead<'a> {
+    /// The method, as sent.
+    pub method: &'a [u8],
+    /// The request target (HTTP/1) or `:path` (HTTP/2): usually path and query.
+    pub target: &'a [u8],
+    /// `:authority` of HTTP/2; HTTP/1 has its `Host` among the fields.
+    pub authority: Option<&'a [u8]>,
+    /// All field lines in order.
+    pub fields: &'a [Field<'a>],
+}
+
+/// The head of a response, whichever HTTP version carried it.
+#[derive(Clone, Copy, Debug)]
+pub struct ResponseHead<'a> {
+    /// The status code, 100 to 999.
+    pub status: u16,
+    /// All field lines in order.
+    pub fields: &'a [Field<'a>],
+}
+
+/// The values of the field `name` in order.
+pub fn fields<'a>(fields: &'a [Field<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
+    fields.iter().filter(move |field| field.name.eq_ignore_ascii_case(name.as_bytes())).map(|field| field.value)
+}
+
+/// The first value of the field `name`.
+pub fn field<'a>(list: &'a [Field<'a>], name: &'a str) -> Option<&'a [u8]> {
+    fields(list, name).next()
+}

@@ -1,0 +1,2 @@
+//! Load generator, overhead and loss harness.
+fn main() {}

@@ -1,0 +1,1 @@
+//! OTLP messages that borrow their data, and their encoder.
