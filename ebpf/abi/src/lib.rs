@@ -1,2 +1,104 @@
-//! What crosses from the kernel programs to the engine.
+//! What crosses from the kernel programs to the engine, and the logic that both sides share.
+//!
+//! Everything here is `no_std`, integers only in shared structs, and tested on the host; the
+//! programs in `ebpf/probes` are maps, bounds and hand-off around it.
 #![no_std]
+
+pub mod config;
+pub mod first_bytes;
+pub mod pieces;
+pub mod record;
+pub mod tally;
+
+pub use config::Config;
+pub use first_bytes::{FirstBytes, first_bytes};
+pub use record::{Direction, Kind, OpenInfo, RecordHeader, flags};
+pub use tally::{DropCause, Tally, Total};
+
+/// A connection's key in the kernel's map: an `SSL*` is an address in one process.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct ConnKey {
+    /// The process, as the host numbers it.
+    pub tgid: u32,
+    /// Zero; map keys are compared byte for byte.
+    pub pad: u32,
+    /// Address of the `SSL` object.
+    pub ssl: u64,
+}
+
+/// What the kernel remembers of a connection.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Conn {
+    /// Unique among all connections of a run: the CPU that first saw it and that CPU's count.
+    pub id: u64,
+    /// Bytes transferred so far, by [`Direction`].
+    pub offset: [u64; 2],
+    /// When a call of this direction was last accounted for (CLOCK_MONOTONIC).
+    pub accounted_ns: [u64; 2],
+    /// Index of the ring that every record of this connection goes to.
+    pub home: u32,
+    /// Calls so far, wrapping; every 16th looks whether the engine has set a verdict.
+    pub calls: u32,
+    /// One of [`verdict`].
+    pub verdict: u32,
+    /// Zero.
+    pub pad: u32,
+}
+
+/// What is to be done with a connection's bytes.
+pub mod verdict {
+    /// Seen from its start, nothing transferred yet: the first bytes decide.
+    pub const FRESH: u32 = 0;
+    /// First seen in the middle: each call's first bytes are looked at until a head appears.
+    pub const MIDWAY: u32 = 1;
+    /// Captured.
+    pub const CAPTURE: u32 = 2;
+    /// Not HTTP, or the engine gave it up: later calls cost a look-up.
+    pub const IGNORE: u32 = 3;
+}
+
+/// Key of a call in flight. The stack pointer tells nested calls on one thread apart (TLS inside
+/// TLS, or a library whose `SSL_read_ex` is made of `SSL_read`).
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct CallKey {
+    /// `bpf_get_current_pid_tgid()`.
+    pub pid_tgid: u64,
+    /// Stack pointer on entry.
+    pub stack: u64,
+}
+
+/// The arguments of a call in flight.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct Call {
+    /// Address of the `SSL` object.
+    pub ssl: u64,
+    /// Address of the caller's buffer.
+    pub buffer: u64,
+    /// Address of the `size_t` that an `_ex` function reports through, or 0.
+    pub count: u64,
+    /// When the call began (CLOCK_MONOTONIC).
+    pub entered_ns: u64,
+    /// [`Direction`] as an integer.
+    pub direction: u64,
+}
+
+/// Connections that the kernel remembers; the least recently used one goes first.
+pub const CONNS_MAX: usize = 65_536;
+/// Calls in flight at once; more evict the one that began first.
+pub const CALLS_MAX: usize = 32_768;
+/// Entries of each filter.
+pub const FILTER_MAX: usize = 16_384;
+/// Cgroups from the root down that a cgroup filter looks at.
+pub const CGROUP_DEPTH_MAX: i32 = 8;
+/// The engine is woken when a ring fills beyond this; below it, it comes by on a timer.
+pub const WAKE_BYTES: u64 = 256 * 1024;
+/// How often a captured connection's verdict is looked up: every so many calls, a power of two.
+pub const VERDICT_EVERY: u32 = 16;
+
+const _: () = assert!(size_of::<ConnKey>() == 16 && size_of::<Conn>() == 56);
+const _: () = assert!(size_of::<CallKey>() == 16 && size_of::<Call>() == 40);
+const _: () = assert!(VERDICT_EVERY.is_power_of_two());
