@@ -1,0 +1,169 @@
+//! What is known of a connection, and what its bytes are worth.
+
+use agentsight_abi::{
+    Conn, ConnKey, Direction, DropCause, FirstBytes, Kind, OpenInfo, RecordHeader, Total, VERDICT_EVERY,
+    first_bytes::{LOOKED_AT, first_bytes},
+    flags, verdict,
+};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, 
+        bpf_probe_read_user_buf, generated::bpf_get_current_cgroup_id,
+    },
+    programs::ProbeContext,
+};
+
+use crate::{
+    emit,
+    helpers::{now_ns, this_cpu},
+    maps::{CONNS, RINGS, VERDICTS, count, count_drop, next_conn_id},
+};
+
+/// The key of the calling process's connection `ssl`.
+#[inline(always)]
+pub fn key(ssl: u64) -> ConnKey {
+    ConnKey { tgid: (bpf_get_current_pid_tgid() >> 32) as u32, pad: 0, ssl }
+}
+
+/// True when calls on this connection are not to be looked at any more.
+#[inline(always)]
+pub fn ignored(key: &ConnKey) -> bool {
+    // SAFETY: read at once; a slot that is reused meanwhile gives at worst one call's wrong answer.
+    CONNS.get_ptr(key).is_some_and(|conn| unsafe { (*conn).verdict == verdict::IGNORE })
+}
+
+/// Remembers a connection; `verdict` is FRESH when it has transferred nothing yet.
+#[inline(always)]
+pub fn remember(key: &ConnKey, verdict: u32) {
+    let home = this_cpu();
+    let conn =
+        Conn { id: next_conn_id(home), offset: [0; 2], accounted_ns: [0; 2], home, calls: 0, verdict, pad: 0 };
+    match CONNS.insert(key, &conn, BPF_ANY as u64) {
+        Ok(()) => count(Total::ConnsOpened, 0),
+        Err(_) => count_drop(DropCause::ConnMapFull, 0),
+    }
+}
+
+/// Tells the end of a connection and forgets it.
+#[inline(always)]
+pub fn end(_: &ProbeContext, key: &ConnKey, flags: u16) {
+    let Some(conn) = CONNS.get_ptr(key) else { return };
+    // SAFETY: the object that this entry stands for is being ended by this very thread.
+    let conn = unsafe { *conn };
+    if CONNS.remove(key).is_ok() {
+        count(Total::ConnsClosed, 0);
+    }
+    if conn.verdict != verdict::CAPTURE {
+        return;
+    }
+    let Some(ring) = RINGS.get(conn.home) else { return };
+    let mut header = header(&conn, Kind::Close, Direction::Write, now_ns());
+    header.offset = conn.offset[Direction::Read as usize];
+    header.lost = conn.offset[Direction::Write as usize];
+    header.flags = flags;
+    emit::bare(ring, &header);
+}
+
+/// Accounts for a call that moved `len` bytes at `buffer`, and copies them if they are wanted.
+#[inline(always)]
+pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
+    let key = key(ssl);
+    let found = match CONNS.get_ptr_mut(&key) {
+        Some(conn) => Some(conn),
+        None => {
+            remember(&key, verdict::MIDWAY);
+            CONNS.get_ptr_mut(&key)
+        }
+    };
+    let Some(conn) = found else { return };
+    let now = now_ns();
+    // SAFETY: the entry was found just now. An `SSL` object must not be used by two threads at once
+    // (SSL_new(3), threads), so nobody else changes it.
+    let conn = unsafe { &mut *conn };
+    let way = (direction as usize) & 1;
+    // An inner call of this direction has accounted for these bytes already.
+    if conn.accounted_ns[way] > entered_ns {
+        return;
+    }
+    conn.accounted_ns[way] = now;
+    let offset = conn.offset[way];
+    conn.offset[way] = offset + len;
+    conn.calls = conn.calls.wrapping_add(1);
+    let begun_ns = if way == Direction::Write as usize { entered_ns } else { now };
+    if conn.verdict != verdict::CAPTURE && !decide(conn, direction, buffer, len, begun_ns) {
+        return;
+    }
+    if conn.calls & (VERDICT_EVERY - 1) == 0 && VERDICTS.get_ptr(&conn.id).is_some() {
+        conn.verdict = verdict::IGNORE;
+        return;
+    }
+    let mut header = header(conn, Kind::Data, direction, begun_ns);
+    header.offset = offset;
+    emit::transfer(conn.home, &mut header, buffer, len);
+}
+
+/// Looks at the first bytes of a call on a connection without a verdict; true when it is to be
+/// captured from this call on.
+#[inline(always)]
+fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64) -> bool {
+    if conn.verdict == verdict::IGNORE {
+        return false;
+    }
+    let fresh = conn.verdict == verdict::FRESH;
+    let mut bytes = [0u8; LOOKED_AT];
+    // In steps that the verifier can bound; a few bytes less than there are change no decision.
+    let looked_at = match len {
+        0..16 => core::hint::black_box(len as usize) & 15,
+        16..24 => 16,
+        _ => LOOKED_AT,
+    };
+    // SAFETY: `looked_at` is at most the buffer's length.
+    let read = unsafe { bpf_probe_read_user_buf(buffer as *const u8, bytes.get_unchecked_mut(..looked_at)) };
+    if read.is_err() {
+        // Unknown bytes decide nothing; the next call may.
+        conn.verdict = verdict::MIDWAY;
+        count_drop(DropCause::UserFault, len);
+        return false;
+    }
+    let seen = first_bytes(&bytes, looked_at);
+    if !(seen.is_head() || seen == FirstBytes::Frame) {
+        if fresh {
+            conn.verdict = verdict::IGNORE;
+            count(Total::ConnsIgnored, 0);
+        }
+        return false;
+    }
+    conn.verdict = verdict::CAPTURE;
+    if let Some(ring) = RINGS.get(conn.home) {
+        let mut header = header(conn, Kind::Open, direction, now);
+        header.len = size_of::<OpenInfo>() as u32;
+        header.flags = if fresh { 0 } else { flags::MIDWAY };
+        let info = OpenInfo {
+            comm: bpf_get_current_comm().unwrap_or_default(),
+            // SAFETY: a helper without arguments.
+            cgroup: unsafe { bpf_get_current_cgroup_id() },
+            uid: bpf_get_current_uid_gid() as u32,
+            pad: 0,
+        };
+        emit::with_payload(ring, &header, &info);
+    }
+    true
+}
+
+#[inline(always)]
+fn header(conn: &Conn, kind: Kind, direction: Direction, ktime_ns: u64) -> RecordHeader {
+    let pid_tgid = bpf_get_current_pid_tgid();
+    RecordHeader {
+        conn: conn.id,
+        ktime_ns,
+        offset: 0,
+        lost: 0,
+        tgid: (pid_tgid >> 32) as u32,
+        tid: pid_tgid as u32,
+        len: 0,
+        kind: kind as u8,
+        direction: direction as u8,
+        flags: 0,
+    }
+}

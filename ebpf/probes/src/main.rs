@@ -1,0 +1,24 @@
+//! The kernel side: uprobes on TLS libraries that copy plaintext into per-CPU rings.
+//!
+//! A call's arguments are stashed on entry, and what was really transferred is copied on return.
+//! The programs are maps, bounds and hand-off; what can be decided without the kernel lives in
+//! `agentsight-abi`, where the host tests it.
+#![no_std]
+#![no_main]
+
+mod conn;
+mod emit;
+mod helpers;
+mod maps;
+mod process;
+mod select;
+mod ssl;
+
+#[unsafe(link_section = "license")]
+#[unsafe(no_mangle)]
+static LICENSE: [u8; 13] = *b"Dual MIT/GPL\0";
+
+#[panic_handler]
+fn panic(_: &core::panic::PanicInfo) -> ! {
+    loop {}
+}

@@ -1,0 +1,92 @@
+//! Every map, and the counters.
+
+use agentsight_abi::{
+    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, Tally, Total, tally::TALLIES,
+};
+use aya_ebpf::{
+    bindings::BPF_F_NO_COMMON_LRU,
+    btf_maps::{ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    macros::btf_map,
+};
+
+/// One ring of the size that the engine chooses; it makes one for each possible CPU.
+pub type Ring = RingBuf<(), 4096>;
+
+#[btf_map]
+pub static RINGS: ArrayOfMaps<Ring, 64> = ArrayOfMaps::new();
+
+#[btf_map]
+pub static CONNS: LruHashMap<ConnKey, Conn, CONNS_MAX> = LruHashMap::new();
+
+/// Calls between entry and return. Least recently used, because a thread that dies inside a call
+/// never returns from it.
+#[btf_map]
+pub static CALLS: LruHashMap<CallKey, Call, CALLS_MAX, { BPF_F_NO_COMMON_LRU as usize }> = LruHashMap::new();
+
+/// Connections by id that the engine gave up.
+#[btf_map]
+pub static VERDICTS: LruHashMap<u64, u32, CONNS_MAX> = LruHashMap::new();
+
+#[btf_map]
+pub static FILTER_TGIDS: HashMap<u32, u32, FILTER_MAX> = HashMap::new();
+
+#[btf_map]
+pub static FILTER_UIDS: HashMap<u32, u32, FILTER_MAX> = HashMap::new();
+
+#[btf_map]
+pub static FILTER_COMMS: HashMap<[u8; 16], u32, FILTER_MAX> = HashMap::new();
+
+#[btf_map]
+pub static FILTER_CGROUPS: HashMap<u64, u32, FILTER_MAX> = HashMap::new();
+
+#[btf_map]
+static TALLY: PerCpuArray<Tally, { TALLIES }> = PerCpuArray::new();
+
+/// How many connections this CPU has seen first.
+#[btf_map]
+static CONN_COUNT: PerCpuArray<u64, 1> = PerCpuArray::new();
+
+#[unsafe(no_mangle)]
+static CONFIG: Config = Config { engine_tgid: 0, filters: 0, fork_child_pid_offset: 0, pad: 0 };
+
+/// What the engine set before loading.
+#[inline(always)]
+pub fn config() -> Config {
+    // SAFETY: a plain read; volatile, because the loader replaces what the compiler sees here.
+    unsafe { core::ptr::read_volatile(&raw const CONFIG) }
+}
+
+#[inline(always)]
+pub fn count_drop(cause: DropCause, bytes: u64) {
+    add(cause.index(), bytes);
+}
+
+#[inline(always)]
+pub fn count(total: Total, bytes: u64) {
+    add(total.index(), bytes);
+}
+
+#[inline(always)]
+fn add(index: u32, bytes: u64) {
+    if let Some(tally) = TALLY.get_ptr_mut(index) {
+        // SAFETY: a slot of this CPU, which the lookup found; programs of one CPU don't interleave
+        // inside a few instructions in a way that could lose more than one count.
+        unsafe {
+            (*tally).events += 1;
+            (*tally).bytes += bytes;
+        }
+    }
+}
+
+/// A number for a connection first seen on `cpu`, unique among all CPUs and never 0.
+#[inline(always)]
+pub fn next_conn_id(cpu: u32) -> u64 {
+    match CONN_COUNT.get_ptr_mut(0) {
+        // SAFETY: this CPU's slot, which the lookup found.
+        Some(count) => unsafe {
+            *count += 1;
+            (cpu as u64) << 48 | *count & 0xffff_ffff_ffff
+        },
+        None => 0,
+    }
+}

@@ -1,0 +1,125 @@
+//! Uprobes on the functions of OpenSSL's API (SSL_read(3), SSL_write(3), SSL_new(3), SSL_clear(3),
+//! SSL_free(3)), which LibreSSL and BoringSSL share.
+
+use agentsight_abi::{Call, CallKey, Direction, DropCause, flags, verdict};
+use aya_ebpf::{
+    bindings::BPF_ANY,
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+    macros::{uprobe, uretprobe},
+    programs::{ProbeContext, RetProbeContext},
+};
+
+use crate::{
+    conn,
+    helpers::now_ns,
+    maps::{CALLS, count_drop},
+    select::selected,
+};
+
+#[uprobe]
+pub fn ssl_write(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Direction::Write, 0)
+}
+
+#[uprobe]
+pub fn ssl_read(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Direction::Read, 0)
+}
+
+/// `int SSL_write_ex(SSL *s, const void *buf, size_t num, size_t *written)`
+#[uprobe]
+pub fn ssl_write_ex(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Direction::Write, ctx.arg(3).unwrap_or(0))
+}
+
+/// `int SSL_read_ex(SSL *ssl, void *buf, size_t num, size_t *readbytes)`
+#[uprobe]
+pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Direction::Read, ctx.arg(3).unwrap_or(0))
+}
+
+/// The return of any of the four.
+#[uretprobe]
+pub fn ssl_return(ctx: RetProbeContext) -> u32 {
+    // On x86_64 `ret` has popped the return address already.
+    let stack = stack_pointer(ctx.regs).wrapping_sub(if cfg!(bpf_target_arch = "x86_64") { 8 } else { 0 });
+    let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack };
+    let Some(call) = CALLS.get_ptr(&key) else { return 0 };
+    // SAFETY: this thread put it there and nobody else uses its key.
+    let call = unsafe { *call };
+    let _ = CALLS.remove(&key);
+    // The functions return an int; only the low half of the register counts.
+    let returned = ctx.ret::<u64>() as i32;
+    if returned <= 0 {
+        return 0;
+    }
+    let len = if call.count == 0 {
+        returned as u64
+    } else {
+        // SAFETY: the helper copes with any address.
+        unsafe { bpf_probe_read_user(call.count as *const u64) }.unwrap_or(0)
+    };
+    if len == 0 || len >> 48 != 0 {
+        return 0;
+    }
+    let direction = if call.direction == Direction::Write as u64 { Direction::Write } else { Direction::Read };
+    conn::transferred(call.ssl, direction, call.buffer, len, call.entered_ns);
+    0
+}
+
+#[uretprobe]
+pub fn ssl_new_return(ctx: RetProbeContext) -> u32 {
+    let ssl: u64 = ctx.ret();
+    if ssl != 0 && selected() {
+        conn::remember(&conn::key(ssl), verdict::FRESH);
+    }
+    0
+}
+
+#[uprobe]
+pub fn ssl_free(ctx: ProbeContext) -> u32 {
+    if let Some(ssl) = ctx.arg::<u64>(0) {
+        conn::end(&ctx, &conn::key(ssl), 0);
+    }
+    0
+}
+
+#[uprobe]
+pub fn ssl_clear(ctx: ProbeContext) -> u32 {
+    if let Some(ssl) = ctx.arg::<u64>(0)
+        && selected()
+    {
+        let key = conn::key(ssl);
+        conn::end(&ctx, &key, flags::RESET);
+        conn::remember(&key, verdict::FRESH);
+    }
+    0
+}
+
+#[inline(always)]
+fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
+    let (Some(ssl), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
+    if !selected() || conn::ignored(&conn::key(ssl)) {
+        return 0;
+    }
+    let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: stack_pointer(ctx.regs) };
+    let call = Call { ssl, buffer, count, entered_ns: now_ns(), direction: direction as u64 };
+    if CALLS.insert(&key, &call, BPF_ANY as u64).is_err() {
+        count_drop(DropCause::CallMapFull, 0);
+    }
+    0
+}
+
+#[inline(always)]
+fn stack_pointer(regs: *const aya_ebpf::bindings::pt_regs) -> u64 {
+    // SAFETY: the context of a uprobe is the registers, which the kernel lets a program read.
+    #[cfg(bpf_target_arch = "x86_64")]
+    unsafe {
+        (*regs).rsp
+    }
+    // SAFETY: as above.
+    #[cfg(bpf_target_arch = "aarch64")]
+    unsafe {
+        (*regs).sp
+    }
+}
