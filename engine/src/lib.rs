@@ -4,4 +4,5 @@ pub mod arena;
 pub mod exchange;
 pub mod genai;
 pub mod limits;
+pub mod sys;
 pub mod wire;

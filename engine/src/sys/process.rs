@@ -1,0 +1,148 @@
+//! What /proc says of processes.
+
+use std::{
+    fs, io,
+    path::{Path, PathBuf},
+};
+
+use crate::exchange::Process;
+
+/// Name and container of a process; what can't be read is left out.
+pub fn describe(pid: u32) -> Process {
+    let executable = fs::read_link(format!("/proc/{pid}/exe")).ok().and_then(|path| {
+        let name = path.file_name()?.to_str()?;
+        Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
+    });
+    let container_id = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|text| container_id(&text));
+    Process { pid, executable, container_id }
+}
+
+/// The id that container runtimes put into a cgroup's path: 64 hexadecimal digits, with a prefix
+/// such as `docker-` or `cri-containerd-` and the suffix `.scope` where systemd manages cgroups.
+fn container_id(cgroups: &str) -> Option<String> {
+    cgroups.lines().rev().flat_map(|line| line.rsplit('/')).find_map(|part| {
+        let part = part.strip_suffix(".scope").unwrap_or(part);
+        let id = part.rsplit(['-', ':']).next()?;
+        (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
+    })
+}
+
+/// All processes at this moment.
+///
+/// # Errors
+/// When /proc can't be read.
+pub fn all() -> io::Result<Vec<u32>> {
+    Ok(fs::read_dir("/proc")?
+        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
+        .collect())
+}
+
+/// The name of a process's main thread.
+pub fn comm(pid: u32) -> Option<String> {
+    fs::read_to_string(format!("/proc/{pid}/comm")).ok().map(|comm| comm.trim_end().to_owned())
+}
+
+/// True while the process has a thread that is not dead.
+pub fn is_alive(pid: u32) -> bool {
+    let Ok(tasks) = fs::read_dir(format!("/proc/{pid}/task")) else { return false };
+    tasks.flatten().any(|task| {
+        // The state is the first field after the name in parentheses, proc_pid_stat(5).
+        let Ok(stat) = fs::read_to_string(task.path().join("stat")) else { return false };
+        let state = stat.rsplit(')').next().and_then(|rest| rest.trim_start().chars().next());
+        !matches!(state, None | Some('Z' | 'X' | 'x'))
+    })
+}
+
+/// A file that a process has mapped executable.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct MappedFile {
+    /// Device, major and minor.
+    pub device: (u32, u32),
+    /// Inode number.
+    pub inode: u64,
+    /// First address of the mapping.
+    pub start: u64,
+    /// First address after the mapping.
+    pub end: u64,
+    /// Path as the process sees it.
+    pub path: PathBuf,
+}
+
+impl MappedFile {
+    /// Paths that lead to this very file from here: through the process's own root, which covers
+    /// other mount namespaces, and through the mapping itself, which covers deleted files.
+    pub fn reachable_as(&self, pid: u32) -> [PathBuf; 2] {
+        let relative = self.path.strip_prefix("/").unwrap_or(&self.path);
+        [
+            Path::new("/proc").join(pid.to_string()).join("root").join(relative),
+            PathBuf::from(format!("/proc/{pid}/map_files/{:x}-{:x}", self.start, self.end)),
+        ]
+    }
+}
+
+/// Executable file mappings of a process, proc_pid_maps(5). Empty when it is gone.
+pub fn executable_mappings(pid: u32) -> Vec<MappedFile> {
+    let Ok(maps) = fs::read(format!("/proc/{pid}/maps")) else { return Vec::new() };
+    String::from_utf8_lossy(&maps).lines().filter_map(parse_mapping).collect()
+}
+
+fn parse_mapping(line: &str) -> Option<MappedFile> {
+    let mut fields = line.splitn(6, ' ');
+    let (start, end) = fields.next()?.split_once('-')?;
+    if fields.next()?.as_bytes().get(2) != Some(&b'x') {
+        return None;
+    }
+    let (major, minor) = fields.nth(1)?.split_once(':')?;
+    let inode = fields.next()?.parse().ok()?;
+    let path = fields.next()?.trim_start();
+    if inode == 0 || !path.starts_with('/') {
+        return None;
+    }
+    Some(MappedFile {
+        device: (u32::from_str_radix(major, 16).ok()?, u32::from_str_radix(minor, 16).ok()?),
+        inode,
+        start: u64::from_str_radix(start, 16).ok()?,
+        end: u64::from_str_radix(end, 16).ok()?,
+        path: PathBuf::from(path.strip_suffix(" (deleted)").unwrap_or(path)),
+    })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn mappings_are_read() {
+        let line = "7f0c2a000000-7f0c2a05b000 r-xp 0001f000 fe:00 1234                       /usr/lib/libssl.so.3";
+        let file = parse_mapping(line).unwrap();
+        assert_eq!((file.device, file.inode, file.start), ((0xfe, 0), 1234, 0x7f0c_2a00_0000));
+        assert_eq!(file.path, Path::new("/usr/lib/libssl.so.3"));
+        assert_eq!(parse_mapping(&line.replace("r-xp", "r--p")), None);
+        assert_eq!(parse_mapping("7ffd-7ffe r-xp 00000000 00:00 0    [vdso]"), None);
+        let own = executable_mappings(std::process::id());
+        assert!(!own.is_empty());
+        assert!(own.iter().all(|file| file.reachable_as(std::process::id())[0].exists()));
+    }
+
+    #[test]
+    fn container_ids_are_found_in_cgroup_paths() {
+        let id = "0123456789abcdef".repeat(4);
+        for path in [
+            format!("0::/system.slice/docker-{id}.scope"),
+            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope\n"),
+            format!("12:pids:/docker/{id}\n0::/\n"),
+            format!("0::/kubepods/besteffort/pod12/{id}"),
+        ] {
+            assert_eq!(container_id(&path).as_deref(), Some(id.as_str()), "{path}");
+        }
+        assert_eq!(container_id("0::/user.slice/user-1000.slice/session-3.scope"), None);
+    }
+
+    #[test]
+    fn this_process_is_alive_and_has_a_name() {
+        let pid = std::process::id();
+        assert!(is_alive(pid) && all().unwrap().contains(&pid));
+        assert!(describe(pid).executable.is_some());
+        assert!(!is_alive(u32::MAX));
+    }
+}
