@@ -45,6 +45,16 @@ pub const TEXT_BYTES_MAX: usize = 1024;
 /// Elements of a list attribute (finish reasons, stop sequences).
 pub const LIST_MAX: usize = 128;
 
+/// All strings that one exchange keeps in its arena, content aside.
+pub const TEXTS_BYTES_MAX: usize = 64 * 1024;
+
+/// Commas, colons and opening brackets of one JSON document. Each costs up to 32 bytes while the
+/// document is read, so that this many cost 128 MiB; what has more is not read.
+pub const JSON_STRUCTURALS_MAX: usize = 4 * 1024 * 1024;
+
+/// Buffers for JSON documents up to this size stay with their worker for the next one.
+pub const JSON_KEPT_BYTES_MAX: usize = 1024 * 1024;
+
 const _: () = assert!(HEAD_BYTES_MAX < REASSEMBLY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
 const _: () = assert!(STREAM_EVENT_BYTES_MAX <= BODY_BYTES_MAX);

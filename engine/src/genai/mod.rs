@@ -1,1 +1,30 @@
 //! From HTTP messages to GenAI calls: is it one, whose, and what does it say. Pure.
+//!
+//! ```text
+//! request head ─► route: host, path ─► provider, dialect, model of the path
+//! request body ─► json ─► dialect's fields ─► facts
+//! response head, body or events ─► wanted? ─► json ─► dialect's fields ─► facts
+//! end ─► facts ─► exchange::Call
+//! ```
+//!
+//! Absent here, on purpose: framing and content codings, which `wire` has removed; times; and the
+//! span's identity, of which only the request's `traceparent` is read.
+
+mod base64;
+mod dialect;
+mod draft;
+mod facts;
+mod failure;
+mod json;
+mod provider;
+mod route;
+mod text;
+mod trace_context;
+mod wanted;
+
+#[cfg(test)]
+mod corpus_tests;
+
+pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
+pub use json::Scratch;
+pub use trace_context::{TraceParent, trace_parent};

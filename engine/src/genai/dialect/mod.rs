@@ -1,0 +1,116 @@
+//! The wire formats of the APIs, one file each: paths, fields, streams.
+//!
+//! Adding one takes a file with a [`Dialect`] and a line in [`DIALECTS`].
+
+mod anthropic;
+mod openai_chat;
+mod openai_completions;
+mod openai_embeddings;
+mod openai_fetch;
+mod openai_responses;
+
+use bumpalo::Bump;
+
+use super::{
+    BodyKind,
+    facts::{Facts, Rule, Sum},
+    json::Json,
+    route::Target,
+    wanted::Wanted,
+};
+use crate::wire::{RequestHead, ResponseHead};
+
+/// All dialects. For a request to an unknown path, the first one that claims its body counts.
+pub(super) static DIALECTS: &[&Dialect] = &[
+    &anthropic::DIALECT,
+    &openai_chat::DIALECT,
+    &openai_responses::DIALECT,
+    &openai_fetch::DIALECT,
+    &openai_embeddings::DIALECT,
+    &openai_completions::DIALECT,
+];
+
+/// Takes from a request head what only this dialect has there.
+pub(super) type ReadRequestHead = for<'a> fn(&mut Facts<'a>, &'a Bump, &RequestHead<'_>, &Target<'_>);
+
+/// Takes from a response head what only this dialect has there.
+pub(super) type ReadResponseHead = for<'a> fn(&mut Facts<'a>, &'a Bump, &ResponseHead<'_>);
+
+/// One API's wire format.
+pub(super) struct Dialect {
+    /// For people: tests and logs.
+    pub name: &'static str,
+    /// `gen_ai.operation.name`.
+    pub operation: &'static str,
+    /// `openai.api.type`.
+    pub openai_api_type: Option<&'static str>,
+    /// Where its calls go.
+    pub routes: &'static [Route],
+    /// Whether a request body fits, when the path leaves a doubt.
+    pub fits: fn(Json<'_>) -> bool,
+    /// Whether a request body to an unknown path is this dialect's.
+    pub claims: fn(Json<'_>) -> bool,
+    /// What the request head tells.
+    pub request_head: Option<ReadRequestHead>,
+    /// What the response head tells.
+    pub response_head: Option<ReadResponseHead>,
+    /// Fields of the request body.
+    pub request: &'static [Rule],
+    /// Fields of a whole response body.
+    pub response: &'static [Rule],
+    /// Fields of a stream's event.
+    pub event: &'static [Rule],
+    /// Keys that make an event worth parsing.
+    pub wanted: &'static Wanted,
+    /// What marks an event as the stream's last: its name, its `type`, or its whole text.
+    pub last_events: &'static [&'static str],
+    /// Whether the response is streamed when the request does not say.
+    pub streams_by_default: bool,
+    /// The form of a stream whose response does not say what it is.
+    pub stream: BodyKind,
+    /// How token counts add up.
+    pub sum: Sum,
+}
+
+/// A path that calls go to.
+pub(super) struct Route {
+    /// The request's method.
+    pub method: &'static str,
+    /// The path's end, segment by segment. `{…}` stands for any segment, and `{model}` names the
+    /// model.
+    pub path: &'static str,
+    /// Whether path and method are enough to know. Otherwise the body has to fit.
+    pub sure: bool,
+    /// The response is a stream because the path says so.
+    pub streams: bool,
+}
+
+/// A path that nobody else uses.
+const fn sure(path: &'static str) -> Route {
+    Route { method: "POST", path, sure: true, streams: false }
+}
+
+/// A path that others may use too.
+const fn likely(path: &'static str) -> Route {
+    Route { sure: false, ..sure(path) }
+}
+
+/// No body is claimed.
+fn nothing(_: Json<'_>) -> bool {
+    false
+}
+
+/// A model's name is there.
+fn names_model(body: Json<'_>) -> bool {
+    body.get("model").and_then(Json::text).is_some()
+}
+
+/// `key` holds an array.
+fn has_array(body: Json<'_>, key: &str) -> bool {
+    body.get(key).is_some_and(Json::is_array)
+}
+
+/// `key` holds a string or an array.
+fn has_text(body: Json<'_>, key: &str) -> bool {
+    body.get(key).is_some_and(|value| value.is_array() || value.string().is_some())
+}

@@ -1,0 +1,53 @@
+//! OpenAI's legacy completions, and every server that speaks them.
+
+use super::{Dialect, has_text, likely, names_model, openai_chat, sure};
+use crate::genai::{
+    BodyKind,
+    facts::{Rule, Sum, To, rule},
+    wanted::Wanted,
+};
+
+pub(super) static DIALECT: Dialect = Dialect {
+    name: "openai.completions",
+    operation: "text_completion",
+    openai_api_type: None,
+    routes: &[
+        sure("v1/completions"),
+        sure("deployments/{model}/completions"),
+        // Mistral's and DeepSeek's fill-in-the-middle.
+        sure("fim/completions"),
+        sure("beta/completions"),
+        likely("completions"),
+    ],
+    fits: |body| has_text(body, "prompt"),
+    claims: |body| has_text(body, "prompt") && names_model(body),
+    request_head: None,
+    response_head: None,
+    request: openai_chat::REQUEST,
+    response: RESPONSE,
+    event: RESPONSE,
+    wanted: &WANTED,
+    last_events: &["[DONE]"],
+    streams_by_default: false,
+    stream: BodyKind::EventStream,
+    sum: Sum::Inclusive,
+};
+
+const RESPONSE: &[Rule] = &[
+    rule(&["id"], To::ResponseId),
+    rule(&["model"], To::ResponseModel),
+    rule(&["service_tier"], To::ResponseServiceTier),
+    rule(&["system_fingerprint"], To::SystemFingerprint),
+    rule(&["choices"], To::Custom(openai_chat::choices)),
+    rule(&["usage"], To::Inside(openai_chat::USAGE)),
+];
+
+static WANTED: Wanted = Wanted::new(
+    &["\"finish_reason\"", "\"usage\"", "\"error\""],
+    &[
+        ("\"id\"", |call| call.response_id.is_some()),
+        ("\"model\"", |call| call.response_model.is_some()),
+        ("\"service_tier\"", |call| call.openai_response_service_tier.is_some()),
+        ("\"system_fingerprint\"", |call| call.openai_system_fingerprint.is_some()),
+    ],
+);

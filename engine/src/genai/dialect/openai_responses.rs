@@ -1,0 +1,103 @@
+//! OpenAI's Responses API, and every server that speaks it.
+
+use bumpalo::Bump;
+
+use super::{Dialect, has_text, likely, names_model, sure};
+use crate::genai::{
+    BodyKind,
+    facts::{Facts, Rule, Sum, To, rule, whole},
+    json::Json,
+    wanted::Wanted,
+};
+
+pub(super) static DIALECT: Dialect = Dialect {
+    name: "openai.responses",
+    operation: "chat",
+    openai_api_type: Some("responses"),
+    routes: &[sure("v1/responses"), sure("openai/responses"), likely("responses")],
+    fits: |body| has_text(body, "input") || body.get("prompt").is_some_and(Json::is_object),
+    claims: |body| has_text(body, "input") && names_model(body),
+    request_head: None,
+    response_head: None,
+    request: REQUEST,
+    response: RESPONSE,
+    event: EVENT,
+    wanted: &WANTED,
+    last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
+    streams_by_default: false,
+    stream: BodyKind::EventStream,
+    sum: Sum::Inclusive,
+};
+
+const REQUEST: &[Rule] = &[
+    rule(&["model"], To::RequestModel),
+    rule(&["max_output_tokens"], To::MaxTokens),
+    rule(&["temperature"], To::Temperature),
+    rule(&["top_p"], To::TopP),
+    rule(&["frequency_penalty"], To::FrequencyPenalty),
+    rule(&["presence_penalty"], To::PresencePenalty),
+    rule(&["stream"], To::Stream),
+    rule(&["reasoning"], To::Inside(&[rule(&["effort"], To::ReasoningLevel)])),
+    rule(&["text"], To::Inside(&[rule(&["format"], To::Inside(&[rule(&["type"], To::OutputFormat)]))])),
+    rule(&["service_tier"], To::RequestServiceTier),
+    rule(&["previous_response_id"], To::PreviousResponse),
+    rule(&["conversation"], To::Conversation),
+    rule(&["conversation"], To::Inside(&[rule(&["id"], To::Conversation)])),
+    rule(&["prompt"], To::Inside(&[rule(&["id"], To::PromptName), rule(&["version"], To::PromptVersion)])),
+];
+
+/// A response object, whole or inside an event.
+pub(super) const RESPONSE: &[Rule] = &[
+    rule(&["id"], To::ResponseId),
+    rule(&["model"], To::ResponseModel),
+    rule(&["service_tier"], To::ResponseServiceTier),
+    rule(&["conversation"], To::Inside(&[rule(&["id"], To::Conversation)])),
+    rule(&["usage"], To::Inside(USAGE)),
+    rule(&["output"], To::Custom(compacted)),
+    whole(To::Custom(status)),
+];
+
+const EVENT: &[Rule] = &[rule(&["response"], To::Inside(RESPONSE))];
+
+const USAGE: &[Rule] = &[
+    rule(&["input_tokens"], To::Input),
+    rule(&["output_tokens"], To::Output),
+    rule(&["total_tokens"], To::Total),
+    rule(
+        &["input_tokens_details"],
+        To::Inside(&[rule(&["cached_tokens"], To::CacheRead), rule(&["cache_write_tokens"], To::CacheCreation)]),
+    ),
+    rule(&["output_tokens_details"], To::Inside(&[rule(&["reasoning_tokens"], To::Reasoning)])),
+];
+
+/// Why the generation ended, told from a response object.
+pub(super) fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
+    let reason = match response.get("status").and_then(Json::text) {
+        Some("completed") if calls_function(response) => "tool_calls",
+        Some("completed") => "stop",
+        Some("incomplete") => match response.at(&["incomplete_details", "reason"]).and_then(Json::text) {
+            Some(reason) => reason,
+            None => return,
+        },
+        Some("failed" | "cancelled") => "error",
+        _ => return,
+    };
+    facts.failed |= response.get("status").and_then(Json::text) == Some("failed");
+    facts.finish(arena, 0, reason);
+}
+
+/// The client is asked to call something.
+fn calls_function(response: Json<'_>) -> bool {
+    let calls =
+        |item: Json<'_>| matches!(item.get("type").and_then(Json::text), Some("function_call" | "custom_tool_call"));
+    response.get("output").is_some_and(|output| output.items().any(calls))
+}
+
+/// The conversation was compacted when the output says so.
+fn compacted(facts: &mut Facts<'_>, _: &Bump, output: Json<'_>) {
+    let compacts = |item: Json<'_>| item.get("type").and_then(Json::text) == Some("compaction");
+    facts.call.conversation_compacted |= output.items().any(compacts);
+}
+
+/// Deltas have neither: a response object comes at the beginning and at the end.
+static WANTED: Wanted = Wanted::new(&["\"response\"", "\"error\"", "\"code\""], &[]);

@@ -1,0 +1,362 @@
+//! A call while its exchange is under way.
+
+use bumpalo::Bump;
+
+use super::{
+    dialect::{DIALECTS, Dialect},
+    facts::{Facts, Sum},
+    failure::{self, Failure},
+    json::{Json, Scratch},
+    provider,
+    route::{self, Target},
+    trace_context,
+};
+use crate::{
+    arena::Family,
+    exchange::Call,
+    limits::CONTENT_BYTES_DEFAULT,
+    wire::{self, RequestHead, ResponseHead},
+};
+
+/// What is wanted of a call.
+#[derive(Clone, Copy, Debug)]
+pub struct Options {
+    /// Whether messages, instructions and tool definitions are captured.
+    pub capture_content: bool,
+    /// The JSON text of one content attribute; longer is cut.
+    pub content_bytes_max: usize,
+}
+
+impl Default for Options {
+    fn default() -> Self {
+        Self { capture_content: false, content_bytes_max: CONTENT_BYTES_DEFAULT }
+    }
+}
+
+/// Whether a request is an LLM call.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Verdict {
+    /// It is.
+    Call,
+    /// It is not; the draft is of no more use.
+    NotACall,
+}
+
+/// How a response body has to be cut before it comes here.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum BodyKind {
+    /// One document: [`Draft::response_body`].
+    Json,
+    /// Server-sent events: [`Draft::event`] for each, with its name and its joined data lines.
+    EventStream,
+    /// One document a line: [`Draft::event`] for each line.
+    NdJson,
+    /// An array whose elements arrive one by one: [`Draft::event`] for each element.
+    JsonArray,
+    /// AWS event stream: [`Draft::event`] for each message, with its `:event-type`,
+    /// `:exception-type` or `:error-code` as the name.
+    AwsEventStream,
+    /// The body says nothing.
+    Skip,
+}
+
+/// How an exchange ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ended {
+    /// The response is complete.
+    Complete,
+    /// The connection ended inside the response.
+    Cut,
+    /// The connection ended before there was a response.
+    NoResponse,
+    /// The client gave up: no error.
+    Cancelled,
+    /// The rest was not captured, so nobody knows.
+    Lost,
+}
+
+/// A call that is being built from an exchange's messages.
+pub struct Draft<'a> {
+    facts: Facts<'a>,
+    /// `None`: the path is unknown, and the request's body decides.
+    dialect: Option<&'static Dialect>,
+    /// Whether the path was enough to know that this is a call.
+    sure: bool,
+    /// The model that the path names.
+    path_model: Option<&'a str>,
+    /// `anthropic-version` is among the request's fields.
+    says_anthropic: bool,
+    /// The provider's rule knew the host.
+    host_known: bool,
+    /// The status is that of an error.
+    status_failed: bool,
+    /// Events that were handed over.
+    events: u64,
+}
+
+/// [`Draft`] as a family, for [`Travelling`](crate::arena::Travelling).
+pub struct DraftFamily;
+
+impl Family for DraftFamily {
+    type In<'a> = Draft<'a>;
+}
+
+impl<'a> Draft<'a> {
+    /// Begins with the request's head. `None` when method and path say that it is no LLM call: then
+    /// nothing more has to be read.
+    pub fn new(arena: &'a Bump, head: &RequestHead<'_>, _options: &Options) -> Option<Self> {
+        let target = Target::of(head)?;
+        let matched = route::dialect(head.method, &target);
+        let sure = matched.as_ref().is_some_and(|matched| matched.route.sure);
+        if !sure && (head.method != b"POST" || route::is_no_call(&target) || !may_be_json(head)) {
+            return None;
+        }
+        let mut facts = Facts::default();
+        let (provider, host_known) = route::provider_of(arena, &target);
+        facts.call.provider = provider;
+        facts.call.server_port = target.authority.port;
+        facts.call.server_address = target.authority.host.map(|host| &*arena.alloc_str(host));
+        if trace_context::trace_parent(head.fields).is_some() {
+            facts.call.trace_state = trace_context::trace_state(arena, head.fields);
+        }
+        if let Some(matched) = &matched {
+            facts.call.stream = matched.route.streams || matched.dialect.streams_by_default;
+            if let Some(read) = matched.dialect.request_head {
+                read(&mut facts, arena, head, &target);
+            }
+        }
+        let path_model = matched.as_ref().and_then(|matched| matched.model);
+        Some(Self {
+            facts,
+            dialect: matched.map(|matched| matched.dialect),
+            sure,
+            path_model: path_model.and_then(|model| route::percent_decoded(arena, model)),
+            says_anthropic: wire::field(head.fields, "anthropic-version").is_some(),
+            host_known,
+            status_failed: false,
+            events: 0,
+        })
+    }
+
+    /// Whether the request's body has to be handed over.
+    pub fn wants_request_body(&self) -> bool {
+        self.dialect.is_none_or(|dialect| !dialect.request.is_empty())
+    }
+
+    /// The whole request body, its codings removed. It is parsed in place.
+    pub fn request_body(
+        &mut self,
+        arena: &'a Bump,
+        body: &mut [u8],
+        scratch: &mut Scratch,
+        _options: &Options,
+    ) -> Verdict {
+        let verdict = scratch.parse(body, |json| self.request_json(arena, json));
+        verdict.unwrap_or(if self.sure { self.known() } else { Verdict::NotACall })
+    }
+
+    fn request_json(&mut self, arena: &'a Bump, json: Json<'_>) -> Verdict {
+        if !self.sure {
+            let fitting = self.dialect.filter(|dialect| (dialect.fits)(json));
+            let claiming = || DIALECTS.iter().copied().find(|dialect| (dialect.claims)(json));
+            let anthropic =
+                || DIALECTS.iter().copied().find(|dialect| self.says_anthropic && dialect.name == "anthropic");
+            self.dialect = fitting.or_else(|| anthropic().filter(|dialect| (dialect.fits)(json))).or_else(claiming);
+        }
+        let Some(dialect) = self.dialect else { return Verdict::NotACall };
+        self.facts.read(arena, json, dialect.request);
+        self.known()
+    }
+
+    /// The request's body could not be had: it was lost, or is larger than the budget.
+    pub fn request_body_lost(&mut self) -> Verdict {
+        if self.dialect.is_some() && (self.sure || self.host_known) { self.known() } else { Verdict::NotACall }
+    }
+
+    /// It is a call.
+    fn known(&mut self) -> Verdict {
+        let call = &mut self.facts.call;
+        call.request_model = call.request_model.or(self.path_model);
+        Verdict::Call
+    }
+
+    /// The response's head, and what its body has to be cut into.
+    pub fn response_head(&mut self, arena: &'a Bump, head: &ResponseHead<'_>) -> BodyKind {
+        self.facts.call.status_code = Some(head.status);
+        self.status_failed = head.status >= 400;
+        let Some(dialect) = self.dialect else { return BodyKind::Skip };
+        if let Some(read) = dialect.response_head {
+            read(&mut self.facts, arena, head);
+        }
+        let kind = self.body_kind(dialect, head);
+        // A response that is a stream was asked for, even where the request was lost.
+        self.facts.call.stream |= !matches!(kind, BodyKind::Json | BodyKind::Skip | BodyKind::NdJson);
+        kind
+    }
+
+    fn body_kind(&self, dialect: &Dialect, head: &ResponseHead<'_>) -> BodyKind {
+        let named = wire::field(head.fields, "content-type").unwrap_or(b"");
+        let named = named.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
+        let is = |name: &str| named.eq_ignore_ascii_case(name.as_bytes());
+        let asked = if self.facts.call.stream && !self.status_failed { dialect.stream } else { BodyKind::Json };
+        if matches!(head.status, 204 | 205 | 304) {
+            BodyKind::Skip
+        } else if is("text/event-stream") {
+            BodyKind::EventStream
+        } else if is("application/vnd.amazon.eventstream") {
+            BodyKind::AwsEventStream
+        } else if ["application/x-ndjson", "application/ndjson", "application/jsonl", "application/stream+json"]
+            .into_iter()
+            .any(is)
+        {
+            BodyKind::NdJson
+        } else if is("application/json") {
+            // Google's streams are arrays, and say no more than this.
+            if asked == BodyKind::JsonArray { asked } else { BodyKind::Json }
+        } else if [&b"image/"[..], b"audio/", b"video/", b"text/html"].iter().any(|kind| named.starts_with(kind)) {
+            BodyKind::Skip
+        } else {
+            asked
+        }
+    }
+
+    /// The whole response body, its codings removed. It is parsed in place.
+    pub fn response_body(&mut self, arena: &'a Bump, body: &mut [u8], scratch: &mut Scratch, options: &Options) {
+        // A stream that was announced as a document.
+        if matches!(body.trim_ascii_start().first(), Some(b'd' | b'e' | b':')) {
+            return self.lines(arena, body, scratch, options);
+        }
+        let _no_json = scratch.parse(body, |json| self.response_json(arena, json));
+    }
+
+    fn response_json(&mut self, arena: &'a Bump, json: Json<'_>) {
+        let Some(dialect) = self.dialect else { return };
+        if self.status_failed {
+            return self.fail(arena, failure::of_body(json));
+        }
+        if let Some(failure) = failure::reported(json) {
+            self.fail(arena, failure);
+        }
+        let dialect = self.corrected(dialect, json);
+        self.facts.read(arena, json, dialect.response);
+        self.facts.ended = true;
+    }
+
+    /// At an unknown path, `input` may be for embeddings, which the response shows.
+    fn corrected(&mut self, dialect: &'static Dialect, json: Json<'_>) -> &'static Dialect {
+        let embeds = json.get("object").and_then(Json::text) == Some("list") && json.get("data").is_some();
+        let embedder = DIALECTS.iter().copied().find(|dialect| dialect.name == "openai.embeddings");
+        let corrected =
+            embedder.filter(|_| !self.sure && embeds && dialect.name == "openai.responses").unwrap_or(dialect);
+        self.dialect = Some(corrected);
+        corrected
+    }
+
+    /// Server-sent events in one piece. Only their data lines count.
+    fn lines(&mut self, arena: &'a Bump, body: &mut [u8], scratch: &mut Scratch, options: &Options) {
+        for line in body.split(|byte| *byte == b'\n') {
+            if let Some(data) = line.strip_prefix(b"data:") {
+                self.event(arena, b"", data, scratch, options);
+            }
+        }
+    }
+
+    /// One event of a stream; `data` is not written to. Returns whether it carries data, which the
+    /// time to the first chunk is counted to.
+    pub fn event(
+        &mut self,
+        arena: &'a Bump,
+        name: &[u8],
+        data: &[u8],
+        scratch: &mut Scratch,
+        _options: &Options,
+    ) -> bool {
+        let Some(dialect) = self.dialect else { return false };
+        let data = data.trim_ascii();
+        let is_last = |text: &[u8]| dialect.last_events.iter().any(|last| last.as_bytes() == text);
+        self.facts.ended |= is_last(name) || is_last(data) || ends_shortly(dialect, data);
+        if data.is_empty() || data == b"[DONE]" {
+            return false;
+        }
+        self.events += 1;
+        if name == b"error" || dialect.wanted.is_in(data, &self.facts.call) {
+            let _no_json = scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
+        }
+        name != b"ping"
+    }
+
+    fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {
+        if let Some(failure) = failure::reported(json) {
+            self.fail(arena, failure);
+        } else if name == b"error" {
+            self.fail(arena, failure::of_body(json));
+        }
+        self.facts.read(arena, json, dialect.event);
+        let kind = json.get("type").and_then(Json::text);
+        self.facts.ended |= kind.is_some_and(|kind| dialect.last_events.contains(&kind));
+    }
+
+    fn fail(&mut self, arena: &'a Bump, failure: Failure<'_>) {
+        self.facts.failed = true;
+        if self.facts.call.error_type.is_none() {
+            self.facts.call.error_type = failure.kind.and_then(|kind| self.facts.keep(arena, kind));
+        }
+    }
+
+    /// The exchange is over.
+    pub fn finish(mut self, arena: &'a Bump, ended: Ended, _options: &Options) -> Call<'a> {
+        self.known();
+        let broken = match ended {
+            // Servers that close in place of ending the framing have said all they had to.
+            Ended::Cut => !self.facts.ended,
+            Ended::NoResponse => true,
+            Ended::Complete | Ended::Cancelled | Ended::Lost => false,
+        };
+        let status = self.facts.call.status_code.filter(|_| self.status_failed);
+        let failed = self.facts.failed || broken || status.is_some();
+        let call = &mut self.facts.call;
+        call.error_type = match (failed, call.error_type, status) {
+            (false, ..) => None,
+            (true, Some(kind), _) => Some(kind),
+            (true, None, Some(status)) => Some(digits(arena, status)),
+            (true, None, None) => Some("_OTHER"),
+        };
+        if let Some(dialect) = self.dialect {
+            call.operation = dialect.operation;
+            call.openai_api_type = dialect.openai_api_type;
+        }
+        if call.provider == provider::AZURE_INFERENCE {
+            call.azure_namespace = Some("Microsoft.CognitiveServices");
+        }
+        let sum = self.dialect.map_or(Sum::Inclusive, |dialect| dialect.sum);
+        let sum = if call.provider == provider::X_AI && call.openai_api_type == Some("chat_completions") {
+            Sum::ReasoningApart
+        } else {
+            sum
+        };
+        self.facts.into_call(arena, sum)
+    }
+}
+
+/// A short event whose `type` marks the end, for servers that leave out the event's name.
+fn ends_shortly(dialect: &Dialect, data: &[u8]) -> bool {
+    const SHORT: usize = 64;
+    data.len() <= SHORT
+        && std::str::from_utf8(data)
+            .is_ok_and(|data| data.split('"').skip(1).step_by(2).any(|text| dialect.last_events.contains(&text)))
+}
+
+/// Whether the request's content type may be JSON. Some clients get it wrong, or leave it out.
+fn may_be_json(head: &RequestHead<'_>) -> bool {
+    wire::field(head.fields, "content-type").is_none_or(|kind| {
+        let kind = kind.to_ascii_lowercase();
+        memchr::memmem::find(&kind, b"json").is_some()
+    })
+}
+
+/// A status code in the arena.
+fn digits(arena: &Bump, status: u16) -> &str {
+    let digit = |place: u16| char::from_digit(u32::from(status / place % 10), 10).unwrap_or('0');
+    let text = arena.alloc_slice_copy(&[digit(100) as u8, digit(10) as u8, digit(1) as u8]);
+    std::str::from_utf8(text).unwrap_or("_OTHER")
+}
