@@ -15,6 +15,9 @@ pub const PIPELINE_MAX: usize = 128;
 /// A start line and its fields, RFC 9112 section 2.1. Servers refuse far less (8 to 64 KiB).
 pub const HEAD_BYTES_MAX: usize = 256 * 1024;
 
+/// What a decoder keeps of the buffer in which it put a head together.
+pub const HEAD_BUFFER_KEPT_BYTES: usize = 4 * 1024;
+
 /// Field lines of one head.
 pub const HEAD_FIELDS_MAX: usize = 256;
 
@@ -24,8 +27,20 @@ pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 /// What a content coding may expand to, beyond which a body counts as a bomb.
 pub const DECODED_BYTES_MAX: usize = 256 * 1024 * 1024;
 
+/// Content codings stacked on one body. Two are already unheard of.
+pub const CODINGS_MAX: usize = 2;
+
+/// The window that a zstd body may ask for, as a power of two: RFC 9659 sets 8 MiB for HTTP.
+pub const ZSTD_WINDOW_LOG_MAX: u32 = 23;
+
+/// Codecs of one worker that wait for the next coded body.
+pub const IDLE_CODECS_MAX: usize = 64;
+
 /// One line or event of a stream that arrives in pieces.
 pub const STREAM_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
+
+/// What a stream's decoder keeps of the buffer in which it put a line or event together.
+pub const STREAM_BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
 /// Unfinished heads, lines and bodies of one worker, together.
 pub const REASSEMBLY_BYTES_MAX: usize = 256 * 1024 * 1024;

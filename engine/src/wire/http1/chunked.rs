@@ -1,0 +1,159 @@
+//! The chunked transfer coding (RFC 9112 section 7.1).
+
+use memchr::{memchr, memchr2};
+
+use super::Malformed;
+use crate::limits::HEAD_BYTES_MAX;
+
+/// Takes chunk framing off, piece by piece.
+#[derive(Debug, Default)]
+pub(super) struct Chunked {
+    state: State,
+    /// Bytes of the current size line, or of all trailers.
+    line_bytes: usize,
+}
+
+#[derive(Clone, Copy, Debug)]
+enum State {
+    /// In the hexadecimal digits.
+    Size {
+        size: u64,
+        digits: u8,
+    },
+    /// In whitespace behind the digits.
+    SizeSpace {
+        size: u64,
+    },
+    /// In an extension.
+    Extension {
+        size: u64,
+    },
+    /// Behind the CR of the size line.
+    SizeLineFeed {
+        size: u64,
+    },
+    Data {
+        remaining: u64,
+    },
+    /// Behind the data.
+    DataEnd,
+    /// Behind the CR that follows the data.
+    DataLineFeed,
+    /// At the start of a trailer line, or of the empty line that ends the message.
+    Trailer,
+    /// Behind a CR at the start of a trailer line.
+    TrailerLineFeed,
+    /// Inside a trailer line.
+    TrailerRest,
+}
+
+impl Default for State {
+    fn default() -> Self {
+        State::Size { size: 0, digits: 0 }
+    }
+}
+
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Step<'a> {
+    /// Body bytes.
+    Data(&'a [u8]),
+    /// The input is used up.
+    More,
+    /// The message ended.
+    End,
+}
+
+impl Chunked {
+    /// The chunk of size zero was there: the body is whole.
+    pub fn saw_last_chunk(&self) -> bool {
+        matches!(self.state, State::Trailer | State::TrailerLineFeed | State::TrailerRest)
+    }
+
+    /// `lost` bytes are missing here. False when the framing went with them.
+    pub fn gap(&mut self, lost: u64) -> bool {
+        let State::Data { remaining } = self.state else { return false };
+        let Some(remaining) = remaining.checked_sub(lost) else { return false };
+        self.state = if remaining == 0 { State::DataEnd } else { State::Data { remaining } };
+        true
+    }
+
+    /// Moves on through `input`, as far as the next run of body bytes.
+    pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, Malformed> {
+        while let Some((&byte, rest)) = input.split_first() {
+            let (state, used) = match self.state {
+                State::Data { remaining } => {
+                    let here = usize::try_from(remaining).unwrap_or(usize::MAX).min(input.len());
+                    let (data, rest) = input.split_at(here);
+                    let remaining = remaining - here as u64;
+                    self.state = if remaining == 0 { State::DataEnd } else { State::Data { remaining } };
+                    *input = rest;
+                    return Ok(Step::Data(data));
+                }
+                State::Size { size, digits } => (size_digit(size, digits, byte)?, 1),
+                State::SizeSpace { size } => (behind_size(size, byte)?, 1),
+                State::Extension { size } => match memchr2(b'\r', b'\n', input) {
+                    Some(at) if input[at] == b'\r' => (State::SizeLineFeed { size }, at + 1),
+                    // A bare LF in an extension is where readers disagree about the line's end.
+                    Some(_) => return Err(Malformed::ChunkSize),
+                    None => (State::Extension { size }, input.len()),
+                },
+                State::SizeLineFeed { size } if byte == b'\n' => (data(size), 1),
+                State::SizeLineFeed { .. } => return Err(Malformed::ChunkSize),
+                State::DataEnd if byte == b'\r' => (State::DataLineFeed, 1),
+                State::DataEnd | State::DataLineFeed if byte == b'\n' => (State::default(), 1),
+                State::DataEnd | State::DataLineFeed => return Err(Malformed::ChunkEnd),
+                State::Trailer | State::TrailerLineFeed if byte == b'\n' => {
+                    *input = rest;
+                    return Ok(Step::End);
+                }
+                State::Trailer if byte == b'\r' => (State::TrailerLineFeed, 1),
+                State::TrailerLineFeed => return Err(Malformed::Trailers),
+                State::Trailer | State::TrailerRest => match memchr(b'\n', input) {
+                    Some(at) => (State::Trailer, at + 1),
+                    None => (State::TrailerRest, input.len()),
+                },
+            };
+            self.count(state, used)?;
+            self.state = state;
+            *input = &input[used..];
+        }
+        Ok(Step::More)
+    }
+
+    /// Lines cost no memory, but one that never ends is no chunk framing.
+    fn count(&mut self, next: State, used: usize) -> Result<(), Malformed> {
+        self.line_bytes = self.line_bytes.saturating_add(used);
+        match next {
+            State::Data { .. } | State::DataEnd | State::DataLineFeed => self.line_bytes = 0,
+            State::Trailer | State::TrailerLineFeed | State::TrailerRest if self.line_bytes > HEAD_BYTES_MAX => {
+                return Err(Malformed::Trailers);
+            }
+            _ if self.line_bytes > HEAD_BYTES_MAX => return Err(Malformed::ChunkSize),
+            _ => {}
+        }
+        Ok(())
+    }
+}
+
+fn size_digit(size: u64, digits: u8, byte: u8) -> Result<State, Malformed> {
+    match (char::from(byte).to_digit(16), digits) {
+        (Some(_), 16..) | (None, 0) => Err(Malformed::ChunkSize),
+        (Some(digit), _) => Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }),
+        (None, _) => behind_size(size, byte),
+    }
+}
+
+fn behind_size(size: u64, byte: u8) -> Result<State, Malformed> {
+    match byte {
+        b'\n' => Ok(data(size)),
+        b'\r' => Ok(State::SizeLineFeed { size }),
+        // Old servers pad the size with spaces.
+        b' ' | b'\t' => Ok(State::SizeSpace { size }),
+        b';' => Ok(State::Extension { size }),
+        _ => Err(Malformed::ChunkSize),
+    }
+}
+
+fn data(size: u64) -> State {
+    if size == 0 { State::Trailer } else { State::Data { remaining: size } }
+}

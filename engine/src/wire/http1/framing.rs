@@ -1,0 +1,122 @@
+//! Where a message ends (RFC 9112 section 6.3).
+
+use super::{
+    super::{Field, fields},
+    Answers, Malformed, Side,
+    head::HeadParser,
+};
+
+/// What a head's fields say about its body.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Framing {
+    transfer: Transfer,
+    length: Option<u64>,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Transfer {
+    /// No Transfer-Encoding.
+    None,
+    /// `chunked` was applied last.
+    Chunked,
+    /// Another coding was applied last, so that only the connection's end ends the body.
+    Other,
+}
+
+/// What follows a head.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Body {
+    /// The message ends with its head.
+    None,
+    Length(u64),
+    Chunked,
+    UntilClose,
+    /// The response proper is still to come.
+    Interim,
+    /// Another protocol.
+    Switch,
+}
+
+impl Framing {
+    pub fn of(parser: &HeadParser, head: &[u8], side: Side) -> Result<Self, Malformed> {
+        let transfer = transfer(parser.values(head, "transfer-encoding"))?;
+        if side == Side::Requests && transfer == Transfer::Other {
+            return Err(Malformed::TransferEncoding);
+        }
+        Ok(Self { transfer, length: content_length(parser.values(head, "content-length"))? })
+    }
+
+    pub fn of_request(self) -> Body {
+        match self.transfer {
+            // Transfer-Encoding overrides Content-Length.
+            Transfer::Chunked | Transfer::Other => Body::Chunked,
+            Transfer::None => self.length.map_or(Body::None, Body::Length),
+        }
+    }
+
+    pub fn of_response(self, status: u16, answers: Answers) -> Body {
+        match (status, answers) {
+            (101, _) => Body::Switch,
+            (100..200, _) => Body::Interim,
+            (200..300, Answers::Connect) => Body::Switch,
+            (204 | 304, _) | (_, Answers::Head) => Body::None,
+            _ => match (self.transfer, self.length) {
+                (Transfer::Chunked, _) => Body::Chunked,
+                (Transfer::Other, _) | (Transfer::None, None) => Body::UntilClose,
+                (Transfer::None, Some(length)) => Body::Length(length),
+            },
+        }
+    }
+}
+
+fn transfer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Transfer, Malformed> {
+    let mut transfer = Transfer::None;
+    for coding in values.flat_map(list) {
+        transfer = match (transfer, coding.eq_ignore_ascii_case(b"chunked")) {
+            // Nothing may come after `chunked`, not even itself.
+            (Transfer::Chunked, _) => return Err(Malformed::TransferEncoding),
+            (_, true) => Transfer::Chunked,
+            // RFC 2616 had `identity`, which says nothing.
+            (before, false) if coding.eq_ignore_ascii_case(b"identity") => before,
+            (_, false) => Transfer::Other,
+        };
+    }
+    Ok(transfer)
+}
+
+/// One number, which may have been repeated by a relay that joins fields.
+fn content_length<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, Malformed> {
+    let mut length = None;
+    for value in values.flat_map(|value| value.split(|&byte| byte == b',')) {
+        let digits = value.trim_ascii();
+        if digits.is_empty() {
+            return Err(Malformed::ContentLength);
+        }
+        let number = digits.iter().try_fold(0u64, |number, &byte| {
+            let digit = byte.is_ascii_digit().then(|| u64::from(byte - b'0'))?;
+            number.checked_mul(10)?.checked_add(digit)
+        });
+        let number = number.ok_or(Malformed::ContentLength)?;
+        if length.is_some_and(|before| before != number) {
+            return Err(Malformed::ContentLength);
+        }
+        length = Some(number);
+    }
+    Ok(length)
+}
+
+/// The elements of a comma-separated list, without parameters; empty ones don't count.
+fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
+    value
+        .split(|&byte| byte == b',')
+        .map(|element| element.split(|&byte| byte == b';').next().unwrap_or_default().trim_ascii())
+        .filter(|element| !element.is_empty())
+}
+
+/// The transfer codings that are still on a body after `chunked` is removed, in the order in which
+/// they were applied. Hardly anybody uses them, but a body under one must not be read as plain.
+pub fn transfer_codings<'a>(head: &'a [Field<'a>]) -> impl Iterator<Item = &'a [u8]> {
+    fields(head, "transfer-encoding")
+        .flat_map(list)
+        .filter(|coding| !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity"))
+}
