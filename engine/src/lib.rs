@@ -3,6 +3,8 @@
 pub mod arena;
 pub mod exchange;
 pub mod genai;
+pub mod kernel;
 pub mod limits;
+pub mod ring;
 pub mod sys;
 pub mod wire;

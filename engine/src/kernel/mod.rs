@@ -1,0 +1,301 @@
+//! The kernel side as the engine sees it: loading the programs, their maps, and where they attach.
+
+pub mod attach;
+pub mod elf;
+pub mod requirements;
+pub mod select;
+pub mod watch;
+
+use std::os::fd::{AsFd as _, OwnedFd};
+
+use agentsight_abi::{Config, DropCause, Tally, Total, config::filter};
+use aya::{
+    Ebpf, EbpfLoader,
+    maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
+    programs::{TracePoint, UProbe},
+};
+
+use self::{requirements::Missing, select::Selection};
+use crate::{
+    ring::Ring,
+    sys::{perf_event, tracefs::Tracepoint},
+};
+
+/// The programs, compiled for this architecture.
+#[cfg(target_arch = "x86_64")]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/prebuilt/x86_64.o"));
+/// The programs, compiled for this architecture.
+#[cfg(target_arch = "aarch64")]
+static OBJECT: &[u8] = aya::include_bytes_aligned!(concat!(env!("CARGO_MANIFEST_DIR"), "/../ebpf/prebuilt/aarch64.o"));
+
+/// The kind number of a ring buffer map, `enum bpf_map_type` in linux/bpf.h.
+const BPF_MAP_TYPE_RINGBUF: u32 = 27;
+
+/// Why the kernel side can't be had.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// Something that the machine or the user lacks.
+    #[error(transparent)]
+    Missing(#[from] Missing),
+    /// The kernel refused the programs or a map.
+    #[error("the kernel refused the capture programs: {0}")]
+    Load(#[from] aya::EbpfError),
+    /// A program didn't pass the verifier, or can't be attached.
+    #[error("the kernel refused a capture program: {0}")]
+    Program(#[from] aya::programs::ProgramError),
+    /// A map can't be made or used.
+    #[error("a map of the capture programs: {0}")]
+    Map(#[from] aya::maps::MapError),
+    /// A ring can't be mapped.
+    #[error("mapping a ring of {bytes} bytes: {source}")]
+    Ring {
+        /// Size asked for.
+        bytes: usize,
+        /// What the kernel said.
+        source: std::io::Error,
+    },
+    /// Children can't be followed.
+    #[error("following child processes needs the sched_process_fork tracepoint: {0}")]
+    Fork(std::io::Error),
+    /// Process events can't be had.
+    #[error("watching for new processes (perf_event_open): {0}")]
+    Watch(std::io::Error),
+    /// The embedded object doesn't have what it should.
+    #[error("the embedded capture programs have no `{0}`")]
+    Object(&'static str),
+}
+
+/// The functions that are probed, the program for their entry and the one for their return.
+pub const HOOKS: &[(&str, Option<&str>, Option<&str>)] = &[
+    ("SSL_write", Some("ssl_write"), Some("ssl_return")),
+    ("SSL_read", Some("ssl_read"), Some("ssl_return")),
+    ("SSL_write_ex", Some("ssl_write_ex"), Some("ssl_return")),
+    ("SSL_read_ex", Some("ssl_read_ex"), Some("ssl_return")),
+    ("SSL_new", None, Some("ssl_new_return")),
+    ("SSL_clear", Some("ssl_clear"), None),
+    ("SSL_free", Some("ssl_free"), None),
+];
+
+/// The loaded programs and their maps.
+pub struct Kernel {
+    ebpf: Ebpf,
+    /// Runs the fork program as long as it is open.
+    _fork: Option<OwnedFd>,
+    /// The inner maps, which the kernel keeps, and which are mapped by the rings.
+    ring_maps: Vec<MapData>,
+    ring_bytes: usize,
+}
+
+impl Kernel {
+    /// Loads everything; nothing is attached to a library yet.
+    ///
+    /// # Errors
+    /// What is missing, by name and with the remedy, or what the kernel refused.
+    pub fn load(selection: &Selection, ring_bytes: usize, follow_children: bool) -> Result<Self, Error> {
+        requirements::check()?;
+        let fork = follow_children.then(|| Tracepoint::find("sched", "sched_process_fork")).transpose().map_err(Error::Fork)?;
+        let mut config =
+            Config { engine_tgid: std::process::id(), filters: selection.filters(), ..Config::default() };
+        if let Some(fork) = &fork {
+            config.filters |= filter::FOLLOW;
+            config.fork_child_pid_offset =
+                fork.offset("child_pid").ok_or_else(|| Error::Fork(std::io::ErrorKind::NotFound.into()))?;
+        }
+        let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.pad];
+        let cpus = cpu_count();
+        let mut ebpf = EbpfLoader::new()
+            .override_global("CONFIG", &words, true)
+            .map_max_entries("RINGS", cpus)
+            .load(OBJECT)?;
+        let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
+        for name in HOOKS.iter().flat_map(|(_, entry, ret)| [*entry, *ret]).flatten() {
+            let program = uprobe(&mut ebpf, name)?;
+            if program.fd().is_err() {
+                program.load()?;
+            }
+        }
+        let fork = fork.map(|fork| attach_fork(&mut ebpf, &fork)).transpose()?;
+        let mut kernel = Self { ebpf, _fork: fork, ring_maps, ring_bytes };
+        kernel.select(selection)?;
+        Ok(kernel)
+    }
+
+    /// Maps every ring for reading, in the order of the CPUs.
+    ///
+    /// # Errors
+    /// What mmap(2) says.
+    pub fn rings(&self) -> Result<Vec<Ring>, Error> {
+        self.ring_maps
+            .iter()
+            .map(|map| {
+                Ring::new(map.fd().as_fd(), self.ring_bytes)
+                    .map_err(|source| Error::Ring { bytes: self.ring_bytes, source })
+            })
+            .collect()
+    }
+
+    /// Descriptors of the rings, in the order of the CPUs, for waiting.
+    pub fn ring_fds(&self) -> impl Iterator<Item = std::os::fd::BorrowedFd<'_>> {
+        self.ring_maps.iter().map(|map| map.fd().as_fd())
+    }
+
+    /// A program that attaches to functions.
+    ///
+    /// # Errors
+    /// When the object has no such program.
+    pub fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, Error> {
+        uprobe(&mut self.ebpf, name)
+    }
+
+    /// Adds a process to those that are chosen by pid.
+    ///
+    /// # Errors
+    /// When the filter is full.
+    pub fn choose_process(&mut self, pid: u32) -> Result<(), Error> {
+        let map = self.ebpf.map_mut("FILTER_TGIDS").ok_or(Error::Object("FILTER_TGIDS"))?;
+        Ok(HashMap::<_, u32, u32>::try_from(map)?.insert(pid, 1, 0)?)
+    }
+
+    fn select(&mut self, selection: &Selection) -> Result<(), Error> {
+        for &pid in &selection.pids {
+            self.choose_process(pid)?;
+        }
+        let map = self.ebpf.map_mut("FILTER_UIDS").ok_or(Error::Object("FILTER_UIDS"))?;
+        let mut uids = HashMap::<_, u32, u32>::try_from(map)?;
+        for &uid in &selection.uids {
+            uids.insert(uid, 1, 0)?;
+        }
+        let map = self.ebpf.map_mut("FILTER_CGROUPS").ok_or(Error::Object("FILTER_CGROUPS"))?;
+        let mut cgroups = HashMap::<_, u64, u32>::try_from(map)?;
+        for &id in &selection.cgroups {
+            cgroups.insert(id, 1, 0)?;
+        }
+        let map = self.ebpf.map_mut("FILTER_COMMS").ok_or(Error::Object("FILTER_COMMS"))?;
+        let mut comms = HashMap::<_, [u8; 16], u32>::try_from(map)?;
+        for comm in &selection.comms {
+            comms.insert(select::comm_key(comm), 1, 0)?;
+        }
+        Ok(())
+    }
+
+    /// The map by which workers tell the programs that a connection is of no use.
+    ///
+    /// # Errors
+    /// When it was taken already.
+    pub fn take_verdicts(&mut self) -> Result<Verdicts, Error> {
+        let map = self.ebpf.take_map("VERDICTS").ok_or(Error::Object("VERDICTS"))?;
+        Ok(Verdicts(HashMap::try_from(map)?))
+    }
+
+    /// Forgets the connections of a process that ended without freeing them. Says how many.
+    ///
+    /// # Errors
+    /// When the map can't be walked.
+    pub fn forget_process(&mut self, pid: u32) -> Result<u64, Error> {
+        let map = self.ebpf.map_mut("CONNS").ok_or(Error::Object("CONNS"))?;
+        let mut conns = HashMap::<_, [u64; 2], [u64; 7]>::try_from(map)?;
+        // The key begins with the process id, in the byte order of this machine.
+        let keys: Vec<_> = conns.keys().flatten().filter(|key| key[0] == u64::from(pid)).collect();
+        let mut forgotten = 0;
+        for key in keys {
+            forgotten += u64::from(conns.remove(&key).is_ok());
+        }
+        Ok(forgotten)
+    }
+
+    /// Connections that the kernel remembers now.
+    ///
+    /// # Errors
+    /// When the map can't be walked.
+    pub fn connections(&self) -> Result<u64, Error> {
+        let map = self.ebpf.map("CONNS").ok_or(Error::Object("CONNS"))?;
+        let conns = HashMap::<_, [u64; 2], [u64; 7]>::try_from(map)?;
+        Ok(conns.keys().flatten().count() as u64)
+    }
+
+    /// What the kernel side has counted, summed over the CPUs.
+    ///
+    /// # Errors
+    /// When the counters can't be read.
+    pub fn tallies(&self) -> Result<Tallies, Error> {
+        let map = self.ebpf.map("TALLY").ok_or(Error::Object("TALLY"))?;
+        let array = PerCpuArray::<_, [u64; 2]>::try_from(map)?;
+        let read = |index: u32| -> Result<Tally, Error> {
+            let mut sum = Tally::default();
+            for slot in array.get(&index, 0)?.iter() {
+                sum.events += slot[0];
+                sum.bytes += slot[1];
+            }
+            Ok(sum)
+        };
+        Ok(Tallies {
+            drops: DropCause::ALL.iter().map(|cause| read(cause.index())).collect::<Result<_, _>>()?,
+            totals: Total::ALL.iter().map(|total| read(total.index())).collect::<Result<_, _>>()?,
+        })
+    }
+}
+
+/// The kernel side's counters at one moment.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tallies {
+    drops: Vec<Tally>,
+    totals: Vec<Tally>,
+}
+
+impl Tallies {
+    /// What was dropped for `cause`.
+    pub fn dropped(&self, cause: DropCause) -> Tally {
+        self.drops.get(cause as usize).copied().unwrap_or_default()
+    }
+
+    /// What was done.
+    pub fn total(&self, total: Total) -> Tally {
+        self.totals.get(total as usize).copied().unwrap_or_default()
+    }
+}
+
+/// Tells the programs which connections to ignore.
+pub struct Verdicts(HashMap<MapData, u64, u32>);
+
+impl Verdicts {
+    /// Makes the kernel copy nothing more of connection `conn`. Best effort: when the map refuses,
+    /// its bytes go on being read and skipped.
+    pub fn ignore(&mut self, conn: u64) {
+        let _ = self.0.insert(conn, agentsight_abi::verdict::IGNORE, 0);
+    }
+}
+
+fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, Error> {
+    let program = ebpf.program_mut(name).ok_or(Error::Object("a program for a probed function"))?;
+    Ok(program.try_into()?)
+}
+
+fn make_rings(ebpf: &mut Ebpf, cpus: u32, bytes: usize) -> Result<Vec<MapData>, Error> {
+    let map: &mut Map = ebpf.map_mut("RINGS").ok_or(Error::Object("RINGS"))?;
+    let mut rings: ArrayOfMaps<_, MapData> = ArrayOfMaps::try_from(map)?;
+    let size = u32::try_from(bytes)
+        .map_err(|_| Error::Ring { bytes, source: std::io::ErrorKind::InvalidInput.into() })?;
+    (0..cpus)
+        .map(|cpu| {
+            let ring = MapData::create(
+                aya_obj::Map::new_from_params(BPF_MAP_TYPE_RINGBUF, 0, 0, size, 0),
+                "agentsight_ring",
+                None,
+            )?;
+            rings.set(cpu, &ring, 0)?;
+            Ok(ring)
+        })
+        .collect()
+}
+
+fn attach_fork(ebpf: &mut Ebpf, fork: &Tracepoint) -> Result<OwnedFd, Error> {
+    let program = ebpf.program_mut("process_fork").ok_or(Error::Object("process_fork"))?;
+    let program: &mut TracePoint = program.try_into()?;
+    program.load()?;
+    perf_event::attach_tracepoint(fork.id, program.fd()?.as_fd()).map_err(Error::Fork)
+}
+
+/// CPUs that this machine may ever have online.
+pub fn cpu_count() -> u32 {
+    aya::util::nr_cpus().map_or(1, |cpus| u32::try_from(cpus).unwrap_or(1))
+}
