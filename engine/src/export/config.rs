@@ -232,16 +232,13 @@ fn compression(env: &mut Env<'_>) -> Compression {
 
 fn batch(env: &mut Env<'_>) -> Batch {
     let default = Batch::default();
-    let mut batch = Batch {
-        delay: env.duration("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(default.delay),
-        spans_max: env.positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE").unwrap_or(default.spans_max),
-        waiting_spans_max: env.positive("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(default.waiting_spans_max),
-    };
-    if batch.spans_max > batch.waiting_spans_max {
+    let delay = env.duration("OTEL_BSP_SCHEDULE_DELAY").unwrap_or(default.delay);
+    let spans_max = env.positive("OTEL_BSP_MAX_EXPORT_BATCH_SIZE");
+    let waiting_spans_max = env.positive("OTEL_BSP_MAX_QUEUE_SIZE").unwrap_or(default.waiting_spans_max);
+    if spans_max.is_some_and(|spans_max| spans_max > waiting_spans_max) {
         env.warnings.push("OTEL_BSP_MAX_EXPORT_BATCH_SIZE is above the queue size and is lowered to it".to_owned());
-        batch.spans_max = batch.waiting_spans_max;
     }
-    batch
+    Batch { delay, spans_max: spans_max.unwrap_or(default.spans_max).min(waiting_spans_max), waiting_spans_max }
 }
 
 fn retry(env: &mut Env<'_>) -> Retry {
@@ -258,3 +255,205 @@ fn retry(env: &mut Env<'_>) -> Retry {
 }
 
 const _: () = assert!(limits::EXPORT_WAITING_BYTES_MAX >= limits::EXPORT_REQUEST_BYTES_TARGET);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+
+    fn configure(flag: Option<&str>, variables: Variables<'_>) -> Result<Configured, ConfigError> {
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        settings(&Flags { endpoint: flag.map(str::to_owned) }, &env)
+    }
+
+    /// The settings, which have to come with as many warnings as `warnings` and each about it.
+    fn configured(variables: Variables<'_>, warnings: &[&str]) -> Settings {
+        let configured = configure(None, variables).unwrap();
+        assert_eq!(configured.warnings.len(), warnings.len(), "{variables:?}: {:?}", configured.warnings);
+        for (warning, about) in configured.warnings.iter().zip(warnings) {
+            assert!(warning.contains(about), "{warning}");
+        }
+        configured.settings.unwrap()
+    }
+
+    const GENERAL: &str = "OTEL_EXPORTER_OTLP_ENDPOINT";
+    const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT";
+
+    #[test]
+    fn endpoint() {
+        let check = |flag, variables: Variables<'_>, expected: &str| {
+            let settings = configure(flag, variables).unwrap().settings.unwrap();
+            assert_eq!(settings.endpoint.to_string(), expected, "{flag:?} {variables:?}");
+        };
+        check(None, &[], "http://localhost:4318/v1/traces");
+        check(None, &[(GENERAL, ""), (TRACES, "  ")], "http://localhost:4318/v1/traces");
+        check(None, &[(GENERAL, "http://c:4318")], "http://c:4318/v1/traces");
+        check(None, &[(GENERAL, "http://c:4318/")], "http://c:4318/v1/traces");
+        check(None, &[(GENERAL, "http://c:4318/x")], "http://c:4318/x/v1/traces");
+        check(None, &[(GENERAL, "http://c:4318/x/")], "http://c:4318/x/v1/traces");
+        check(None, &[(GENERAL, "http://c")], "http://c/v1/traces");
+        check(None, &[(GENERAL, " http://c ")], "http://c/v1/traces");
+        check(None, &[(GENERAL, "http://[::1]:4318")], "http://[::1]:4318/v1/traces");
+        check(None, &[(TRACES, "http://c:4318")], "http://c:4318/");
+        check(None, &[(TRACES, "http://c:4318/x/")], "http://c:4318/x/");
+        check(None, &[(GENERAL, "http://a"), (TRACES, "http://b/t?q=1")], "http://b/t?q=1");
+        check(Some("http://f:1"), &[], "http://f:1/v1/traces");
+        check(Some("http://f:1"), &[(GENERAL, "http://a")], "http://f:1/v1/traces");
+        check(Some(""), &[(GENERAL, "http://a")], "http://a/v1/traces");
+        check(Some("http://f:1"), &[(TRACES, "http://b/t")], "http://b/t");
+    }
+
+    #[test]
+    fn endpoints_that_can_not_be_used() {
+        let check = |flag, variables: Variables<'_>, expected: &str| {
+            let error = configure(flag, variables).unwrap_err().to_string();
+            assert!(error.contains(expected), "{flag:?} {variables:?}: {error}");
+        };
+        check(Some("localhost:4318"), &[], "--otel-endpoint is not a URL");
+        check(Some("collector"), &[], "--otel-endpoint is not a URL");
+        check(Some("/v1/traces"), &[], "--otel-endpoint is not a URL");
+        check(None, &[(GENERAL, "http://")], "OTEL_EXPORTER_OTLP_ENDPOINT is not a URL");
+        check(None, &[(TRACES, "http://a b")], "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT is not a URL");
+        check(None, &[(GENERAL, "unix://c/x")], "unix");
+    }
+
+    #[test]
+    fn header_fields() {
+        const TRACES_HEADERS: &str = "OTEL_EXPORTER_OTLP_TRACES_HEADERS";
+        const HEADERS: &str = "OTEL_EXPORTER_OTLP_HEADERS";
+        let check = |variables: Variables<'_>, warnings: &[&str], expected: &[(&str, &str)]| {
+            let Headers(headers) = configured(variables, warnings).headers;
+            let headers: Vec<_> =
+                headers.iter().map(|(name, value)| (name.as_str(), value.to_str().unwrap())).collect();
+            assert_eq!(headers, expected, "{variables:?}");
+        };
+        check(&[(HEADERS, "")], &[], &[]);
+        check(&[(HEADERS, "Api-Key=k, x-b = c%20d ")], &[], &[("api-key", "k"), ("x-b", "c d")]);
+        check(
+            &[(HEADERS, "authorization=Basic YWxhZGRpbjpvcGVu==")],
+            &[],
+            &[("authorization", "Basic YWxhZGRpbjpvcGVu==")],
+        );
+        check(&[(HEADERS, "a=1"), (TRACES_HEADERS, "b=2")], &[], &[("b", "2")]);
+        check(
+            &[(HEADERS, "s3cret,a=1,s p=x,b=%0a,c=%zz")],
+            &["member 1", "member 3", "member 4", "member 5"],
+            &[("a", "1")],
+        );
+    }
+
+    #[test]
+    fn header_values_are_never_printed() {
+        let configured =
+            configure(None, &[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s3cret,s3cret,bad=s3cret%")]).unwrap();
+        let printed = format!("{configured:?}");
+        assert!(printed.contains("api-key") && !printed.contains("s3cret"), "{printed}");
+    }
+
+    #[test]
+    fn compression() {
+        const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_COMPRESSION";
+        const GENERAL: &str = "OTEL_EXPORTER_OTLP_COMPRESSION";
+        let check = |variables: Variables<'_>, warnings: &[&str], expected| {
+            assert_eq!(configured(variables, warnings).compression, expected, "{variables:?}");
+        };
+        check(&[], &[], Compression::None);
+        check(&[(GENERAL, "gzip")], &[], Compression::Gzip);
+        check(&[(GENERAL, "GZip")], &[], Compression::Gzip);
+        check(&[(GENERAL, "gzip"), (TRACES, "none")], &[], Compression::None);
+        check(&[(GENERAL, "gzip"), (TRACES, "")], &[], Compression::Gzip);
+        check(&[(GENERAL, "gzip"), (TRACES, "zstd")], &[TRACES], Compression::Gzip);
+        check(&[(GENERAL, "lz4")], &[GENERAL], Compression::None);
+    }
+
+    #[test]
+    fn times() {
+        const TRACES: &str = "OTEL_EXPORTER_OTLP_TRACES_TIMEOUT";
+        const GENERAL: &str = "OTEL_EXPORTER_OTLP_TIMEOUT";
+        const TOTAL: &str = "OTEL_BSP_EXPORT_TIMEOUT";
+        let check = |variables: Variables<'_>, warnings: &[&str], attempt: Option<u64>, total: Option<u64>| {
+            let retry = configured(variables, warnings).retry;
+            let limits = (retry.attempt_timeout, retry.total_timeout);
+            assert_eq!(limits, (attempt.map(Duration::from_millis), total.map(Duration::from_millis)), "{variables:?}");
+        };
+        check(&[], &[], Some(10_000), Some(30_000));
+        check(&[(GENERAL, "250"), (TOTAL, "900")], &[], Some(250), Some(900));
+        check(&[(GENERAL, "250"), (TRACES, "50")], &[], Some(50), Some(30_000));
+        check(&[(GENERAL, "250"), (TRACES, "x")], &[TRACES], Some(250), Some(30_000));
+        check(&[(GENERAL, "0"), (TOTAL, "0")], &[], None, None);
+        check(&[(GENERAL, "-1"), (TOTAL, "1.5")], &[GENERAL, TOTAL], Some(10_000), Some(30_000));
+    }
+
+    #[test]
+    fn batches() {
+        const DELAY: &str = "OTEL_BSP_SCHEDULE_DELAY";
+        const BATCH: &str = "OTEL_BSP_MAX_EXPORT_BATCH_SIZE";
+        const QUEUE: &str = "OTEL_BSP_MAX_QUEUE_SIZE";
+        let check = |variables: Variables<'_>, warnings: &[&str], delay, spans_max, waiting_spans_max| {
+            let expected = Batch { delay: Duration::from_millis(delay), spans_max, waiting_spans_max };
+            assert_eq!(configured(variables, warnings).batch, expected, "{variables:?}");
+        };
+        check(&[], &[], 5000, 512, 32_768);
+        check(&[(DELAY, "100"), (BATCH, "10"), (QUEUE, "20")], &[], 100, 10, 20);
+        check(&[(DELAY, "0")], &[], 0, 512, 32_768);
+        check(&[(BATCH, "0"), (QUEUE, "0")], &[BATCH, QUEUE], 5000, 512, 32_768);
+        check(&[(DELAY, "soon"), (BATCH, "-5"), (QUEUE, "1e3")], &[DELAY, BATCH, QUEUE], 5000, 512, 32_768);
+        check(&[(BATCH, "30"), (QUEUE, "20")], &[BATCH], 5000, 20, 20);
+        check(&[(QUEUE, "100")], &[], 5000, 100, 100);
+    }
+
+    #[test]
+    fn protocol_and_switch() {
+        configured(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "HTTP/protobuf"), ("OTEL_SDK_DISABLED", "False")], &[]);
+        configured(&[("OTEL_EXPORTER_OTLP_PROTOCOL", "grpc")], &["only http/protobuf"]);
+        configured(&[("OTEL_SDK_DISABLED", "1")], &["OTEL_SDK_DISABLED"]);
+        configured(&[("OTEL_SDK_DISABLED", "")], &[]);
+        let disabled = configure(None, &[("OTEL_SDK_DISABLED", "TRUE"), (GENERAL, "rubbish")]).unwrap();
+        assert!(disabled.settings.is_none());
+    }
+
+    #[test]
+    fn resource_attributes() {
+        const ATTRIBUTES: &str = "OTEL_RESOURCE_ATTRIBUTES";
+        const NAME: &str = "OTEL_SERVICE_NAME";
+        let check = |variables: Variables<'_>, warnings: &[&str], expected: &[(&str, Option<&str>)]| {
+            let resource = configured(variables, warnings).resource;
+            for (key, value) in expected {
+                let found: Vec<_> = resource.iter().filter(|(known, _)| known == key).collect();
+                assert!(found.len() <= 1, "{key} is there once");
+                assert_eq!(found.first().map(|(_, value)| value.as_str()), *value, "{variables:?} {key}");
+            }
+        };
+        let version = Some(env!("CARGO_PKG_VERSION"));
+        check(
+            &[],
+            &[],
+            &[
+                ("service.name", Some("agentsight")),
+                ("service.version", version),
+                ("os.type", Some("linux")),
+                ("telemetry.sdk.name", Some("agentsight")),
+                ("telemetry.sdk.language", Some("rust")),
+                ("telemetry.sdk.version", version),
+            ],
+        );
+        check(&[(NAME, "")], &[], &[("service.name", Some("agentsight"))]);
+        check(&[(ATTRIBUTES, "service.name=a")], &[], &[("service.name", Some("a"))]);
+        check(&[(ATTRIBUTES, "service.name=a"), (NAME, "b")], &[], &[("service.name", Some("b"))]);
+        check(&[(ATTRIBUTES, "team=x%2Cy,host.name=h,team=z")], &[], &[("team", Some("z")), ("host.name", Some("h"))]);
+        check(&[(ATTRIBUTES, "telemetry.sdk.name=x")], &[], &[("telemetry.sdk.name", Some("agentsight"))]);
+        check(&[(ATTRIBUTES, "team=x,broken")], &[ATTRIBUTES], &[("team", None)]);
+        check(&[(ATTRIBUTES, "team=%zz,a=b")], &[ATTRIBUTES], &[("team", None), ("a", None)]);
+    }
+
+    #[test]
+    fn each_start_has_an_id_of_its_own() {
+        let id = || {
+            let resource = configured(&[], &[]).resource;
+            resource.into_iter().find(|(key, _)| key == crate::semconv::SERVICE_INSTANCE_ID).unwrap().1
+        };
+        assert_ne!(id(), id());
+        assert_eq!(id().len(), 36);
+    }
+}

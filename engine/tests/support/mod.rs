@@ -1,5 +1,7 @@
 //! A collector on loopback that does as it is told, and exchanges to send to it.
 
+#![allow(dead_code, reason = "each test needs a part of it")]
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
