@@ -2,7 +2,10 @@
 
 use std::sync::Arc;
 
-use crate::arena::{Family, Travelling};
+use crate::{
+    arena::{Family, Travelling},
+    semconv as name,
+};
 
 /// What one exchange said, borrowed from the exchange's arena. Absent on the wire is absent here.
 #[derive(Clone, Debug, Default, PartialEq)]
@@ -184,4 +187,116 @@ pub enum Value<'a> {
     Bool(bool),
     /// A list of strings.
     List(&'a [&'a str]),
+}
+
+impl Exchange {
+    /// Shows the span's attributes, always in the same order; what is absent is not shown.
+    pub fn attributes(&self, visit: &mut dyn FnMut(&'static str, Value<'_>)) {
+        self.call.with(|call| call.attributes(visit));
+        if let Some(nanos) = self.first_chunk_nano {
+            visit(name::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, Value::Double(nanos as f64 / 1e9));
+        }
+        visit(name::PROCESS_PID, Value::Int(self.process.pid.into()));
+        visit(name::THREAD_ID, Value::Int(self.thread_id.into()));
+        let mut text = |key, value: &Option<String>| {
+            if let Some(value) = value {
+                visit(key, Value::Str(value));
+            }
+        };
+        text(name::PROCESS_EXECUTABLE_NAME, &self.process.executable);
+        text(name::CONTAINER_ID, &self.process.container_id);
+        if self.incomplete || self.lost_bytes > 0 {
+            visit(name::AGENTSIGHT_CAPTURE_INCOMPLETE, Value::Bool(true));
+        }
+        if self.lost_bytes > 0 {
+            visit(name::AGENTSIGHT_CAPTURE_LOST_BYTES, Value::Int(self.lost_bytes.try_into().unwrap_or(i64::MAX)));
+        }
+    }
+
+    /// Puts the span's name into `out`: the operation and the model that was asked for, if known.
+    pub fn name(&self, out: &mut String) {
+        out.clear();
+        self.call.with(|call| {
+            out.push_str(call.operation);
+            if let Some(model) = call.request_model {
+                out.push(' ');
+                out.push_str(model);
+            }
+        });
+    }
+
+    /// Nanoseconds from the request's first byte to the end. Clocks may differ between CPUs, so
+    /// that it could come out negative; it is zero then.
+    pub fn duration_nano(&self) -> u64 {
+        self.end_unix_nano.saturating_sub(self.start_unix_nano)
+    }
+}
+
+impl Call<'_> {
+    /// The attributes that the wire gave, in the order of the conventions' tables.
+    fn attributes(&self, visit: &mut dyn FnMut(&'static str, Value<'_>)) {
+        let mut show = |key, value: Option<Value<'_>>| {
+            if let Some(value) = value {
+                visit(key, value);
+            }
+        };
+        let text = |value: Option<_>| value.map(Value::Str);
+        let int = |value: Option<i64>| value.map(Value::Int);
+        let double = |value: Option<f64>| value.map(Value::Double);
+        let list = |value: Option<_>| value.map(Value::List);
+        // These flags have one value; they are never sent as false.
+        let flag = |value: bool| value.then_some(Value::Bool(true));
+
+        // What samplers look at comes first.
+        show(name::GEN_AI_OPERATION_NAME, Some(Value::Str(self.operation)));
+        show(name::GEN_AI_PROVIDER_NAME, Some(Value::Str(self.provider)));
+        show(name::GEN_AI_REQUEST_MODEL, text(self.request_model));
+        show(name::SERVER_ADDRESS, text(self.server_address));
+        show(name::SERVER_PORT, self.server_port.map(|port| Value::Int(port.into())));
+
+        show(name::GEN_AI_REQUEST_STREAM, flag(self.stream));
+        show(name::GEN_AI_REQUEST_STREAM_CURSOR, int(self.stream_cursor));
+        show(name::GEN_AI_REQUEST_MAX_TOKENS, int(self.max_tokens));
+        show(name::GEN_AI_REQUEST_TEMPERATURE, double(self.temperature));
+        show(name::GEN_AI_REQUEST_TOP_P, double(self.top_p));
+        show(name::GEN_AI_REQUEST_TOP_K, int(self.top_k));
+        show(name::GEN_AI_REQUEST_FREQUENCY_PENALTY, double(self.frequency_penalty));
+        show(name::GEN_AI_REQUEST_PRESENCE_PENALTY, double(self.presence_penalty));
+        show(name::GEN_AI_REQUEST_SEED, int(self.seed));
+        show(name::GEN_AI_REQUEST_CHOICE_COUNT, int(self.choice_count));
+        show(name::GEN_AI_REQUEST_STOP_SEQUENCES, list(self.stop_sequences));
+        show(name::GEN_AI_REQUEST_ENCODING_FORMATS, list(self.encoding_formats));
+        show(name::GEN_AI_EMBEDDINGS_DIMENSION_COUNT, int(self.dimension_count));
+        show(name::GEN_AI_OUTPUT_TYPE, text(self.output_type));
+        show(name::GEN_AI_REQUEST_REASONING_LEVEL, text(self.reasoning_level));
+        show(name::GEN_AI_REQUEST_PREVIOUS_RESPONSE_ID, text(self.previous_response_id));
+        show(name::GEN_AI_CONVERSATION_ID, text(self.conversation_id));
+        show(name::GEN_AI_CONVERSATION_COMPACTED, flag(self.conversation_compacted));
+        show(name::GEN_AI_PROMPT_NAME, text(self.prompt_name));
+        show(name::GEN_AI_PROMPT_VERSION, text(self.prompt_version));
+        show(name::OPENAI_API_TYPE, text(self.openai_api_type));
+        show(name::OPENAI_REQUEST_SERVICE_TIER, text(self.openai_request_service_tier));
+        show(name::AWS_BEDROCK_GUARDRAIL_ID, text(self.bedrock_guardrail_id));
+        show(name::AWS_BEDROCK_KNOWLEDGE_BASE_ID, text(self.bedrock_knowledge_base_id));
+        show(name::AZURE_RESOURCE_PROVIDER_NAMESPACE, text(self.azure_namespace));
+
+        show(name::GEN_AI_RESPONSE_ID, text(self.response_id));
+        show(name::GEN_AI_RESPONSE_MODEL, text(self.response_model));
+        show(name::GEN_AI_RESPONSE_STATUS, text(self.response_status));
+        show(name::GEN_AI_RESPONSE_FINISH_REASONS, list(self.finish_reasons));
+        show(name::GEN_AI_USAGE_INPUT_TOKENS, int(self.input_tokens));
+        show(name::GEN_AI_USAGE_OUTPUT_TOKENS, int(self.output_tokens));
+        show(name::GEN_AI_USAGE_CACHE_READ_INPUT_TOKENS, int(self.cache_read_tokens));
+        show(name::GEN_AI_USAGE_CACHE_CREATION_INPUT_TOKENS, int(self.cache_creation_tokens));
+        show(name::GEN_AI_USAGE_REASONING_OUTPUT_TOKENS, int(self.reasoning_tokens));
+        show(name::OPENAI_RESPONSE_SERVICE_TIER, text(self.openai_response_service_tier));
+        show(name::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, text(self.openai_system_fingerprint));
+        show(name::HTTP_RESPONSE_STATUS_CODE, self.status_code.map(|code| Value::Int(code.into())));
+        show(name::ERROR_TYPE, text(self.error_type));
+
+        show(name::GEN_AI_INPUT_MESSAGES, text(self.input_messages));
+        show(name::GEN_AI_OUTPUT_MESSAGES, text(self.output_messages));
+        show(name::GEN_AI_SYSTEM_INSTRUCTIONS, text(self.system_instructions));
+        show(name::GEN_AI_TOOL_DEFINITIONS, text(self.tool_definitions));
+    }
 }

@@ -5,6 +5,13 @@
 //!   heads            bounded by REASSEMBLY_BYTES_MAX below
 //!   bodies           REASSEMBLY_BYTES_MAX (heads, partial lines, bodies)  = 256 MiB
 //!   exchanges queued EXCHANGE_QUEUE_MAX x one arena of a few KiB          =  32 MiB
+//!
+//! Memory of the encoder, at the most:
+//!   requests waiting EXPORT_WAITING_BYTES_MAX                             =  64 MiB
+//!   request in work  one being filled, one being compressed and sent; up to
+//!                    2 x EXPORT_REQUEST_BYTES_MAX with content, else 8 MiB = 128 MiB
+//!   buffers kept     EXPORT_BUFFERS_KEPT_MAX x EXPORT_BUFFER_KEPT_BYTES_MAX = 32 MiB
+//!   response         EXPORT_RESPONSE_BYTES_MAX                            =   4 MiB
 
 /// Connections that one worker follows at once; the one idle for longest goes first.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -51,6 +58,24 @@ pub const EXCHANGE_QUEUE_MAX: usize = 8_192;
 /// An arena that grew beyond this is not kept for reuse.
 pub const ARENA_KEPT_BYTES_MAX: usize = 256 * 1024;
 
+/// Encoded export requests that wait for the collector, together, before compression.
+pub const EXPORT_WAITING_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// An export request takes no further span that would bring it past this.
+pub const EXPORT_REQUEST_BYTES_TARGET: usize = 4 * 1024 * 1024;
+
+/// An export request of a single span may have up to this, the bound that OTLP/HTTP recommends.
+pub const EXPORT_REQUEST_BYTES_MAX: usize = 64 * 1024 * 1024;
+
+/// A collector's response, after its content coding is removed.
+pub const EXPORT_RESPONSE_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Buffers of sent requests that are kept for the next ones.
+pub const EXPORT_BUFFERS_KEPT_MAX: usize = 4;
+
+/// A buffer that grew beyond this is not kept.
+pub const EXPORT_BUFFER_KEPT_BYTES_MAX: usize = 2 * EXPORT_REQUEST_BYTES_TARGET;
+
 /// The JSON text of one content attribute; longer is cut, and stays valid JSON.
 pub const CONTENT_BYTES_DEFAULT: usize = 1024 * 1024;
 
@@ -74,4 +99,6 @@ const _: () = assert!(HEAD_BYTES_MAX < REASSEMBLY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
 const _: () = assert!(STREAM_EVENT_BYTES_MAX <= BODY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX <= DECODED_BYTES_MAX);
+const _: () = assert!(EXPORT_REQUEST_BYTES_TARGET <= EXPORT_REQUEST_BYTES_MAX);
+const _: () = assert!(EXPORT_REQUEST_BYTES_MAX <= EXPORT_WAITING_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= u32::MAX as usize);

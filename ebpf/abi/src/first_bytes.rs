@@ -81,7 +81,14 @@ fn is_frame(bytes: &[u8; LOOKED_AT]) -> bool {
     let stream = (bytes[5] as u32) << 24 | (bytes[6] as u32) << 16 | (bytes[7] as u32) << 8 | bytes[8] as u32;
     match kind {
         0 => stream != 0 && stream < 1 << 24 && flags & !0x9 == 0 && length <= 1 << 20,
-        1 => stream != 0 && stream < 1 << 24 && flags & !0x2d == 0 && flags & 0x4 != 0 && length != 0 && length <= 1 << 16,
+        1 => {
+            stream != 0
+                && stream < 1 << 24
+                && flags & !0x2d == 0
+                && flags & 0x4 != 0
+                && length != 0
+                && length <= 1 << 16
+        }
         3 => stream != 0 && stream < 1 << 24 && length == 4,
         4 => stream == 0 && flags & !1 == 0 && length.is_multiple_of(6) && length <= 240 && (flags == 0 || length == 0),
         6 => stream == 0 && flags & !1 == 0 && length == 8,

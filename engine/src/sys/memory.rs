@@ -35,14 +35,7 @@ impl Mapping {
         };
         // SAFETY: the kernel chooses the address, so no existing memory is replaced.
         let start = unsafe {
-            libc::mmap(
-                std::ptr::null_mut(),
-                len,
-                protection,
-                libc::MAP_SHARED,
-                fd.as_raw_fd(),
-                offset as libc::off_t,
-            )
+            libc::mmap(std::ptr::null_mut(), len, protection, libc::MAP_SHARED, fd.as_raw_fd(), offset as libc::off_t)
         };
         if start == libc::MAP_FAILED {
             return Err(io::Error::last_os_error());

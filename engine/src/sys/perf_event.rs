@@ -223,9 +223,7 @@ fn event(kind: u32, misc: u16, body: &[u8]) -> Option<ProcessEvent<'_>> {
         PERF_RECORD_COMM if misc & PERF_RECORD_MISC_COMM_EXEC != 0 && body.len() > 8 => {
             Some(ProcessEvent::Exec { pid: u32_at(body, 0), comm: until_nul(&body[8..]) })
         }
-        PERF_RECORD_EXIT if body.len() >= 16 => {
-            Some(ProcessEvent::Exit { pid: u32_at(body, 0), tid: u32_at(body, 8) })
-        }
+        PERF_RECORD_EXIT if body.len() >= 16 => Some(ProcessEvent::Exit { pid: u32_at(body, 0), tid: u32_at(body, 8) }),
         PERF_RECORD_LOST => Some(ProcessEvent::Lost),
         _ => None,
     }

@@ -32,9 +32,7 @@ fn container_id(cgroups: &str) -> Option<String> {
 /// # Errors
 /// When /proc can't be read.
 pub fn all() -> io::Result<Vec<u32>> {
-    Ok(fs::read_dir("/proc")?
-        .filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok())
-        .collect())
+    Ok(fs::read_dir("/proc")?.filter_map(|entry| entry.ok()?.file_name().to_str()?.parse().ok()).collect())
 }
 
 /// The name of a process's main thread.

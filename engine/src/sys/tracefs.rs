@@ -25,7 +25,8 @@ impl Tracepoint {
             Ok(format) => format,
             Err(_) => read_detached(&path)?,
         };
-        Self::parse(format).ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no ID in the tracepoint's format"))
+        Self::parse(format)
+            .ok_or_else(|| io::Error::new(io::ErrorKind::InvalidData, "no ID in the tracepoint's format"))
     }
 
     fn parse(format: String) -> Option<Self> {

@@ -113,8 +113,7 @@ impl Waiter {
 
 #[expect(unsafe_code, reason = "submission queue entries refer to descriptors by number")]
 fn arm(ring: &mut IoUring, fd: i32, index: usize) -> io::Result<()> {
-    let poll =
-        opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true).build().user_data(index as u64);
+    let poll = opcode::PollAdd::new(types::Fd(fd), libc::POLLIN as u32).multi(true).build().user_data(index as u64);
     // SAFETY: the entry holds no pointers, and its descriptor outlives the waiter (see `Waiter`).
     unsafe { ring.submission().push(&poll) }.map_err(|_| io::ErrorKind::OutOfMemory)?;
     ring.submit()?;

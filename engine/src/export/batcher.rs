@@ -1,0 +1,202 @@
+//! Spans gather in one open request; closed requests wait, bounded, for their turn to be sent.
+
+use std::sync::{
+    Arc,
+    atomic::{AtomicUsize, Ordering::Relaxed},
+};
+
+use agentsight_otlp::{Appended, Body, Envelope, Request, Scope, request::SizeLimits};
+use crossbeam_queue::ArrayQueue;
+use hyper::body::Bytes;
+use tokio::{sync::mpsc, time::Instant};
+
+use super::{
+    config::{Batch, Settings},
+    otlp::{Client, Outcome},
+    span,
+};
+use crate::{
+    exchange::Exchange,
+    limits,
+    metrics::{Cause, Metrics, Total},
+    semconv,
+};
+
+const SIZE_LIMITS: SizeLimits =
+    SizeLimits { target_bytes: limits::EXPORT_REQUEST_BYTES_TARGET, bytes_max: limits::EXPORT_REQUEST_BYTES_MAX };
+
+/// Fills requests.
+pub(super) struct Batcher {
+    limits: Batch,
+    envelope: Envelope,
+    open: Request,
+    /// When the open request got its first span.
+    opened: Instant,
+    closed: mpsc::UnboundedSender<Queued>,
+    waiting: Arc<Waiting>,
+    buffers: Arc<ArrayQueue<Vec<u8>>>,
+    name: String,
+    metrics: Arc<Metrics>,
+}
+
+/// Sends them, one after the other.
+pub(super) struct Outlet {
+    queue: mpsc::UnboundedReceiver<Queued>,
+    waiting: Arc<Waiting>,
+    metrics: Arc<Metrics>,
+}
+
+/// What is closed and has not yet met its end. The batcher alone adds, so what it reads can only
+/// be too much by the time it decides, never too little; nothing else is ordered by these.
+#[derive(Debug, Default)]
+pub(super) struct Waiting {
+    spans: AtomicUsize,
+    bytes: AtomicUsize,
+}
+
+impl Waiting {
+    /// Takes everything off the count, and tells how many spans that were.
+    pub(super) fn give_up(&self) -> u64 {
+        self.bytes.store(0, Relaxed);
+        self.spans.swap(0, Relaxed) as u64
+    }
+}
+
+struct Queued {
+    body: Bytes,
+    spans: usize,
+}
+
+/// A request's bytes, whose buffer goes back to the pool when the last attempt is over.
+struct Pooled {
+    body: Option<Body>,
+    buffers: Arc<ArrayQueue<Vec<u8>>>,
+}
+
+impl AsRef<[u8]> for Pooled {
+    fn as_ref(&self) -> &[u8] {
+        self.body.as_ref().map(AsRef::as_ref).unwrap_or_default()
+    }
+}
+
+impl Drop for Pooled {
+    fn drop(&mut self) {
+        if let Some(body) = self.body.take() {
+            keep(body.into_buffer(), &self.buffers);
+        }
+    }
+}
+
+/// Puts a buffer into the pool unless it is large or the pool is full.
+fn keep(buffer: Vec<u8>, buffers: &ArrayQueue<Vec<u8>>) {
+    if buffer.capacity() <= limits::EXPORT_BUFFER_KEPT_BYTES_MAX {
+        let _ = buffers.push(buffer);
+    }
+}
+
+impl Batcher {
+    /// The two ends of the queue of requests.
+    pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> (Self, Outlet) {
+        let scope = Scope { name: "agentsight", version: env!("CARGO_PKG_VERSION") };
+        let envelope = Envelope::new(settings.resource.as_slice(), scope, semconv::SCHEMA_URL);
+        let (closed, queue) = mpsc::unbounded_channel();
+        let waiting = Arc::new(Waiting::default());
+        let batcher = Self {
+            limits: settings.batch,
+            open: Request::new(&envelope, SIZE_LIMITS, Vec::new()),
+            envelope,
+            opened: Instant::now(),
+            closed,
+            waiting: Arc::clone(&waiting),
+            buffers: Arc::new(ArrayQueue::new(limits::EXPORT_BUFFERS_KEPT_MAX)),
+            name: String::new(),
+            metrics: Arc::clone(&metrics),
+        };
+        (batcher, Outlet { queue, waiting, metrics })
+    }
+
+    pub(super) fn waiting(&self) -> Arc<Waiting> {
+        Arc::clone(&self.waiting)
+    }
+
+    /// Encodes the span of `exchange` into the open request.
+    pub(super) fn append(&mut self, exchange: &Exchange) {
+        self.metrics.add(Total::Spans, 1);
+        let mut appended = span::append(exchange, &mut self.name, &mut self.open);
+        if appended == Appended::Full {
+            self.close();
+            appended = span::append(exchange, &mut self.name, &mut self.open);
+        }
+        if appended != Appended::Yes {
+            self.metrics.lost(Cause::ExportSpanTooLarge, 1);
+            return;
+        }
+        if self.open.records() == 1 {
+            self.opened = Instant::now();
+        }
+        if self.open.records() >= self.limits.spans_max {
+            self.close();
+        }
+    }
+
+    /// Closes the open request when its first span has waited long enough.
+    pub(super) fn close_if_due(&mut self) {
+        if self.open.records() > 0 && self.opened.elapsed() >= self.limits.delay {
+            self.close();
+        }
+    }
+
+    /// Closes the open request, if anything is in it. When too much waits already it is dropped:
+    /// the newest goes, since what waits longest is about to be sent.
+    pub(super) fn close(&mut self) {
+        if self.open.records() == 0 {
+            return;
+        }
+        let buffer = self.buffers.pop().unwrap_or_default();
+        let full = std::mem::replace(&mut self.open, Request::new(&self.envelope, SIZE_LIMITS, buffer));
+        let body = full.finish(&self.envelope);
+        let (spans, bytes) = (body.records(), body.as_ref().len());
+        let fits = self.waiting.spans.load(Relaxed) + spans <= self.limits.waiting_spans_max
+            && self.waiting.bytes.load(Relaxed) + bytes <= limits::EXPORT_WAITING_BYTES_MAX;
+        if !fits {
+            self.metrics.lost(Cause::ExportQueueFull, spans as u64);
+            keep(body.into_buffer(), &self.buffers);
+            return;
+        }
+        self.waiting.spans.fetch_add(spans, Relaxed);
+        self.waiting.bytes.fetch_add(bytes, Relaxed);
+        let body = Bytes::from_owner(Pooled { body: Some(body), buffers: Arc::clone(&self.buffers) });
+        // The outlet outlives the batcher; were it gone, the spans would stay on the count and be
+        // reported as not delivered at shutdown.
+        let _ = self.closed.send(Queued { body, spans });
+    }
+}
+
+impl Outlet {
+    /// Sends until the batcher is gone and nothing is left.
+    pub(super) async fn deliver(mut self, mut client: Client) {
+        while let Some(Queued { body, spans }) = self.queue.recv().await {
+            let bytes = body.len();
+            let outcome = client.send(body).await;
+            // No await between these: the shutdown, on the same thread, sees all of them or none.
+            self.account(&outcome, spans as u64, bytes as u64);
+            self.waiting.spans.fetch_sub(spans, Relaxed);
+            self.waiting.bytes.fetch_sub(bytes, Relaxed);
+        }
+    }
+
+    fn account(&self, outcome: &Outcome, spans: u64, bytes: u64) {
+        let (accepted, cause) = match outcome {
+            Outcome::Accepted => (spans, Cause::ExportPartialRejected),
+            // A collector can't reject more than it got.
+            Outcome::Partial { rejected, .. } => (spans.saturating_sub(*rejected), Cause::ExportPartialRejected),
+            Outcome::Refused(_) => (0, Cause::ExportRefused),
+            Outcome::GaveUp(_) => (0, Cause::ExportRetriesExhausted),
+        };
+        self.metrics.add(Total::SpansExported, accepted);
+        self.metrics.lost(cause, spans - accepted);
+        if accepted > 0 {
+            self.metrics.add(Total::ExportedBytes, bytes);
+        }
+    }
+}

@@ -1,0 +1,223 @@
+//! The encoder thread: takes finished exchanges, writes lines, and keeps requests on their way.
+
+use std::{
+    fmt, io,
+    sync::Arc,
+    thread::{self, JoinHandle},
+    time::Duration,
+};
+
+use bumpalo::Bump;
+use crossbeam_queue::ArrayQueue;
+use tokio::{
+    sync::oneshot,
+    time::{Instant, timeout_at},
+};
+
+use super::{
+    batcher::Batcher,
+    config::Settings,
+    otlp::{Client, Log},
+};
+use crate::{
+    exchange::Exchange,
+    limits,
+    metrics::{Cause, Metrics, Total},
+    output::Lines,
+};
+
+/// Where exchanges come from and their arenas go back to.
+pub struct Inlet {
+    /// Finished exchanges of all workers.
+    pub exchanges: Arc<ArrayQueue<Exchange>>,
+    /// For each worker, the arenas that it can use again.
+    pub arenas: Vec<Arc<ArrayQueue<Box<Bump>>>>,
+}
+
+/// What is made of them. Both may be wanted, or neither.
+#[derive(Default)]
+pub struct Outputs {
+    /// Spans to a collector.
+    pub otlp: Option<Settings>,
+    /// Lines.
+    pub lines: Option<Lines>,
+}
+
+/// The running encoder thread.
+pub struct Exporter {
+    thread: JoinHandle<()>,
+    stop: oneshot::Sender<Instant>,
+    metrics: Arc<Metrics>,
+}
+
+/// What was exported and what was not.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Report {
+    /// Exchanges that reached the encoder.
+    pub exchanges: u64,
+    /// Spans that the collector accepted.
+    pub exported: u64,
+    /// What was lost, by cause.
+    pub losses: Vec<(Cause, u64)>,
+}
+
+impl Exporter {
+    /// Starts the thread.
+    pub fn spawn(inlet: Inlet, outputs: Outputs, metrics: Arc<Metrics>, log: Log) -> io::Result<Self> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
+        let (stop, stopped) = oneshot::channel();
+        let encoder = Encoder { inlet, lines: outputs.lines, metrics: Arc::clone(&metrics) };
+        let thread = thread::Builder::new().name("agentsight-export".to_owned()).spawn(move || {
+            runtime.block_on(encoder.run(outputs.otlp, log, stopped));
+            // A name look-up that hangs must not hold up the exit.
+            runtime.shutdown_background();
+        })?;
+        Ok(Self { thread, stop, metrics })
+    }
+
+    /// Delivers what is there, for up to `limit`; what is left then is dropped and counted. The
+    /// workers have to be done by now.
+    pub fn shutdown(self, limit: Duration) -> Report {
+        // An error of either means that the thread panicked; the counters still hold.
+        let _ = self.stop.send(Instant::now() + limit);
+        let _ = self.thread.join();
+        Report::new(&self.metrics)
+    }
+
+    /// Whether the thread has ended, which it does by itself only when it panics.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+}
+
+impl Report {
+    fn new(metrics: &Metrics) -> Self {
+        Self {
+            exchanges: metrics.total(Total::Exchanges),
+            exported: metrics.total(Total::SpansExported),
+            losses: metrics.all_losses().collect(),
+        }
+    }
+}
+
+impl fmt::Display for Report {
+    fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(out, "{} exchanges, {} spans exported", self.exchanges, self.exported)?;
+        for (cause, count) in &self.losses {
+            write!(out, ", {count} lost ({})", cause.name())?;
+        }
+        Ok(())
+    }
+}
+
+/// Exchanges that are handled before the sender gets a turn.
+const TURN: usize = 256;
+
+/// How long to wait for more when there was something.
+const PAUSE_BUSY: Duration = Duration::from_millis(2);
+
+/// How long to wait, in the end, when there is nothing.
+const PAUSE_IDLE: Duration = Duration::from_millis(50);
+
+struct Encoder {
+    inlet: Inlet,
+    lines: Option<Lines>,
+    metrics: Arc<Metrics>,
+}
+
+impl Encoder {
+    async fn run(mut self, otlp: Option<Settings>, log: Log, mut stopped: oneshot::Receiver<Instant>) {
+        let mut delivery = None;
+        let mut batcher = otlp.map(|settings| {
+            let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&self.metrics));
+            let client = Client::new(settings, Arc::clone(&self.metrics), log);
+            delivery = Some((tokio::spawn(outlet.deliver(client)), batcher.waiting()));
+            batcher
+        });
+
+        let mut pause = PAUSE_BUSY;
+        let deadline = loop {
+            let handled = self.take_turn(&mut batcher);
+            if let Some(batcher) = &mut batcher {
+                batcher.close_if_due();
+            }
+            if handled == TURN {
+                tokio::task::yield_now().await;
+                continue;
+            }
+            if let Some(lines) = &mut self.lines {
+                lines.flush();
+            }
+            pause = if handled > 0 { PAUSE_BUSY } else { PAUSE_IDLE.min(pause * 2) };
+            // The other end gone means that nobody waits for what is left.
+            match tokio::time::timeout(pause, &mut stopped).await {
+                Ok(deadline) => break deadline.unwrap_or_else(|_| Instant::now()),
+                Err(_still_running) => {}
+            }
+        };
+        self.finish(batcher, deadline).await;
+        if let Some((mut delivery, waiting)) = delivery
+            && timeout_at(deadline, &mut delivery).await.is_err()
+        {
+            delivery.abort();
+            // Once it has stopped, nothing more is taken off the count.
+            let _ = delivery.await;
+            self.metrics.lost(Cause::ShutdownDeadline, waiting.give_up());
+        }
+    }
+
+    /// Handles what waits, up to a bound, and tells how many there were.
+    fn take_turn(&mut self, batcher: &mut Option<Batcher>) -> usize {
+        for handled in 0..TURN {
+            let Some(exchange) = self.inlet.exchanges.pop() else { return handled };
+            self.metrics.add(Total::Exchanges, 1);
+            if let Some(lines) = &mut self.lines {
+                lines.write(&exchange, &self.metrics);
+            }
+            if let Some(batcher) = batcher {
+                batcher.append(&exchange);
+            }
+            self.give_back(exchange);
+        }
+        TURN
+    }
+
+    /// Returns an exchange's arena to its worker, unless it has grown out of proportion.
+    fn give_back(&self, exchange: Exchange) {
+        let worker = exchange.worker;
+        let arena = exchange.call.into_arena();
+        if arena.allocated_bytes() <= limits::ARENA_KEPT_BYTES_MAX
+            && let Some(pool) = self.inlet.arenas.get(worker)
+        {
+            // A full pool has enough; this one is freed.
+            let _ = pool.push(arena);
+        }
+    }
+
+    /// Handles everything that is left in the queue while there is time, and closes the last request.
+    async fn finish(&mut self, mut batcher: Option<Batcher>, deadline: Instant) {
+        loop {
+            let handled = self.take_turn(&mut batcher);
+            if handled < TURN {
+                break;
+            }
+            if Instant::now() >= deadline {
+                let mut left = 0;
+                while let Some(exchange) = self.inlet.exchanges.pop() {
+                    left += 1;
+                    self.give_back(exchange);
+                }
+                self.metrics.add(Total::Exchanges, left);
+                self.metrics.lost(Cause::ShutdownDeadline, left);
+                break;
+            }
+            tokio::task::yield_now().await;
+        }
+        if let Some(mut batcher) = batcher {
+            batcher.close();
+        }
+        if let Some(lines) = &mut self.lines {
+            lines.flush();
+        }
+    }
+}

@@ -1,0 +1,49 @@
+//! An exchange as an OTLP span.
+
+use agentsight_otlp::{AnyValue, Appended, Attributes, Request, Span, SpanFlags, SpanKind, Status};
+
+use crate::exchange::{Exchange, Role, Value};
+
+/// Appends the span of `exchange`. `name` is scratch space.
+pub(super) fn append(exchange: &Exchange, name: &mut String, request: &mut Request) -> Appended {
+    exchange.name(name);
+    exchange.call.with(|call| {
+        request.append(&Span {
+            trace_id: exchange.trace.trace_id,
+            span_id: exchange.trace.span_id,
+            trace_state: call.trace_state.unwrap_or_default(),
+            parent_span_id: exchange.trace.parent_span_id,
+            // A parent is only ever known from a request that came over the wire.
+            flags: SpanFlags::new(exchange.trace.flags, exchange.trace.parent_span_id.is_some()),
+            name,
+            kind: match exchange.role {
+                Role::Client => SpanKind::Client,
+                Role::Server => SpanKind::Server,
+            },
+            start_time_unix_nano: exchange.start_unix_nano,
+            end_time_unix_nano: exchange.start_unix_nano.saturating_add(exchange.duration_nano()),
+            attributes: Shown(exchange),
+            dropped_attributes_count: 0,
+            // The description would only repeat `error.type`.
+            status: if call.error_type.is_some() { Status::Error("") } else { Status::Unset },
+        })
+    })
+}
+
+/// The attributes of an exchange.
+struct Shown<'a>(&'a Exchange);
+
+impl Attributes for Shown<'_> {
+    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+        self.0.attributes(&mut |key, value| {
+            let value = match value {
+                Value::Str(text) => AnyValue::Str(text),
+                Value::Int(number) => AnyValue::Int(number),
+                Value::Double(number) => AnyValue::Double(number),
+                Value::Bool(flag) => AnyValue::Bool(flag),
+                Value::List(list) => AnyValue::Strings(list),
+            };
+            visit(key, value);
+        });
+    }
+}

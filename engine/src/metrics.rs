@@ -1,0 +1,116 @@
+//! What the engine counts about itself: totals, and every loss under its cause.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+/// An enum, its names for people and machines, and one atomic counter for each.
+macro_rules! counters {
+    ($(#[$doc:meta])* $enum:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum $enum { $($(#[$variant_doc])* $variant,)* }
+
+        impl $enum {
+            /// Every one of them, in the order of their declaration.
+            pub const ALL: &[Self] = &[$(Self::$variant,)*];
+
+            /// The name that logs and metrics use.
+            pub const fn name(self) -> &'static str {
+                match self { $(Self::$variant => $name,)* }
+            }
+        }
+    };
+}
+
+counters! {
+    /// Why something was lost in user space. What the kernel side loses has an enum of its own.
+    Cause {
+        /// An exchange: the queue to the encoder was full.
+        ExchangeQueueFull = "exchange_queue_full",
+        /// A span: too many encoded requests waited for the collector.
+        ExportQueueFull = "export_queue_full",
+        /// A span: larger than a request may be.
+        ExportSpanTooLarge = "export_span_too_large",
+        /// A span: the collector refused its request for good.
+        ExportRefused = "export_refused",
+        /// A span: the collector could not be reached, or put us off, for too long.
+        ExportRetriesExhausted = "export_retries_exhausted",
+        /// A span: the collector took its request but not this part of it.
+        ExportPartialRejected = "export_partial_rejected",
+        /// A span: not delivered when the time to shut down was over.
+        ShutdownDeadline = "shutdown_deadline",
+    }
+}
+
+counters! {
+    /// What is counted besides losses.
+    Total {
+        /// Exchanges that reached the encoder.
+        Exchanges = "exchanges",
+        /// Spans made for export.
+        Spans = "spans",
+        /// Spans that the collector accepted.
+        SpansExported = "spans_exported",
+        /// Export requests sent, every attempt counted.
+        ExportAttempts = "export_attempts",
+        /// Bytes of export requests accepted by the collector, before compression.
+        ExportedBytes = "exported_bytes",
+        /// Lines written to the terminal or a file.
+        Lines = "lines",
+    }
+}
+
+/// The counters, shared by every thread of the engine.
+#[derive(Debug, Default)]
+pub struct Metrics {
+    causes: [AtomicU64; Cause::ALL.len()],
+    totals: [AtomicU64; Total::ALL.len()],
+}
+
+// Relaxed everywhere: a counter orders nothing, and readers only want a recent value.
+impl Metrics {
+    /// Counts `count` losses.
+    pub fn lost(&self, cause: Cause, count: u64) {
+        self.causes[cause as usize].fetch_add(count, Relaxed);
+    }
+
+    /// Losses of one cause so far.
+    pub fn losses(&self, cause: Cause) -> u64 {
+        self.causes[cause as usize].load(Relaxed)
+    }
+
+    /// Losses of every cause that had any.
+    pub fn all_losses(&self) -> impl Iterator<Item = (Cause, u64)> {
+        Cause::ALL.iter().map(|&cause| (cause, self.losses(cause))).filter(|(_, count)| *count > 0)
+    }
+
+    /// Adds to a total.
+    pub fn add(&self, total: Total, count: u64) {
+        self.totals[total as usize].fetch_add(count, Relaxed);
+    }
+
+    /// A total so far.
+    pub fn total(&self, total: Total) -> u64 {
+        self.totals[total as usize].load(Relaxed)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::collections::HashSet;
+
+    use super::*;
+
+    #[test]
+    fn each_cause_counts_on_its_own() {
+        let metrics = Metrics::default();
+        for (index, &cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(cause as usize, index);
+            metrics.lost(cause, index as u64);
+            metrics.lost(cause, 1);
+        }
+        for (index, &cause) in Cause::ALL.iter().enumerate() {
+            assert_eq!(metrics.losses(cause), index as u64 + 1);
+        }
+        assert_eq!(Cause::ALL.iter().map(|cause| cause.name()).collect::<HashSet<_>>().len(), Cause::ALL.len());
+    }
+}

@@ -1,0 +1,128 @@
+//! Fields of the protobuf wire format, on top of prost's primitives.
+
+use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+
+/// Bytes that the key of a field below 16 takes. All fields of OTLP but [`flags`] of a span are.
+///
+/// [`flags`]: crate::trace::Span::flags
+const KEY_LEN: usize = 1;
+
+/// The length of a length-delimited field below 16 with `len` bytes of content.
+pub(crate) const fn delimited_len(len: usize) -> usize {
+    KEY_LEN + encoded_len_varint(len as u64) + len
+}
+
+/// The length of a varint field below 16.
+pub(crate) const fn varint_len(value: u64) -> usize {
+    KEY_LEN + encoded_len_varint(value)
+}
+
+/// The length of a 64-bit field below 16.
+pub(crate) const FIXED64_LEN: usize = KEY_LEN + 8;
+
+/// The key and length that stand before `len` bytes of content.
+#[inline]
+pub(crate) fn put_prefix(field: u32, len: usize, out: &mut Vec<u8>) {
+    encode_key(field, WireType::LengthDelimited, out);
+    encode_varint(len as u64, out);
+}
+
+/// A string or bytes field.
+#[inline]
+pub(crate) fn put_bytes(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    put_prefix(field, bytes.len(), out);
+    out.extend_from_slice(bytes);
+}
+
+/// A string or bytes field without presence: absent when empty.
+#[inline]
+pub(crate) fn put_bytes_unless_empty(field: u32, bytes: &[u8], out: &mut Vec<u8>) {
+    if !bytes.is_empty() {
+        put_bytes(field, bytes, out);
+    }
+}
+
+/// A varint field.
+#[inline]
+pub(crate) fn put_varint(field: u32, value: u64, out: &mut Vec<u8>) {
+    encode_key(field, WireType::Varint, out);
+    encode_varint(value, out);
+}
+
+/// A varint field without presence: absent when zero.
+#[inline]
+pub(crate) fn put_varint_unless_zero(field: u32, value: u64, out: &mut Vec<u8>) {
+    if value != 0 {
+        put_varint(field, value, out);
+    }
+}
+
+/// A 64-bit field.
+#[inline]
+pub(crate) fn put_fixed64(field: u32, value: u64, out: &mut Vec<u8>) {
+    encode_key(field, WireType::SixtyFourBit, out);
+    out.extend_from_slice(&value.to_le_bytes());
+}
+
+/// A 64-bit field without presence: absent when zero.
+#[inline]
+pub(crate) fn put_fixed64_unless_zero(field: u32, value: u64, out: &mut Vec<u8>) {
+    if value != 0 {
+        put_fixed64(field, value, out);
+    }
+}
+
+/// A 32-bit field without presence: absent when zero.
+#[inline]
+pub(crate) fn put_fixed32_unless_zero(field: u32, value: u32, out: &mut Vec<u8>) {
+    if value != 0 {
+        encode_key(field, WireType::ThirtyTwoBit, out);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
+}
+
+/// A double field.
+#[inline]
+pub(crate) fn put_double(field: u32, value: f64, out: &mut Vec<u8>) {
+    put_fixed64(field, value.to_bits(), out);
+}
+
+/// A message field whose length is known only once its `content` is written.
+///
+/// `room` bytes are left for the length. It should be what the length will most often take; where
+/// it takes more or less, the content moves.
+#[inline]
+pub(crate) fn put_message(field: u32, room: usize, out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
+    encode_key(field, WireType::LengthDelimited, out);
+    let prefix = out.len();
+    let start = prefix + room;
+    out.resize(start, 0);
+    content(out);
+    let end = out.len();
+    let len = end - start;
+    let width = encoded_len_varint(len as u64);
+    if width != room {
+        out.resize(end.max(prefix + width + len), 0);
+        out.copy_within(start..end, prefix + width);
+        out.truncate(prefix + width + len);
+    }
+    encode_varint(len as u64, &mut &mut out[prefix..prefix + width]);
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_length_takes_the_room_it_needs_whatever_was_left() {
+        for len in [0, 1, 127, 128, 200, 16_383, 16_384, 70_000] {
+            let mut exact = vec![9];
+            put_bytes(3, &vec![7; len], &mut exact);
+            for room in 0..6 {
+                let mut out = vec![9];
+                put_message(3, room, &mut out, |out| out.extend_from_slice(&vec![7; len]));
+                assert_eq!(out, exact, "{len} bytes, room of {room}");
+            }
+        }
+    }
+}
