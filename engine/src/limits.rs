@@ -102,3 +102,12 @@ const _: () = assert!(BODY_BYTES_MAX <= DECODED_BYTES_MAX);
 const _: () = assert!(EXPORT_REQUEST_BYTES_TARGET <= EXPORT_REQUEST_BYTES_MAX);
 const _: () = assert!(EXPORT_REQUEST_BYTES_MAX <= EXPORT_WAITING_BYTES_MAX);
 const _: () = assert!(HEAD_BYTES_MAX <= u32::MAX as usize);
+
+/// Arenas that a worker keeps for the next exchanges.
+pub const ARENAS_KEPT_MAX: usize = 1_024;
+
+/// Bodies' buffers that a worker keeps, each of at most [`BODY_BUFFER_KEPT_BYTES_MAX`].
+pub const BODY_BUFFERS_KEPT_MAX: usize = 32;
+
+/// A body's buffer that grew beyond this is not kept for reuse.
+pub const BODY_BUFFER_KEPT_BYTES_MAX: usize = 1024 * 1024;

@@ -24,6 +24,30 @@ macro_rules! counters {
 counters! {
     /// Why something was lost in user space. What the kernel side loses has an enum of its own.
     Cause {
+        /// A record in a ring that contradicts itself.
+        RecordMalformed = "record_malformed",
+        /// Bytes between two records of a connection, whichever kernel-side cause they have.
+        BytesMissing = "bytes_missing",
+        /// A connection: too many are followed at once, and it was idle for longest.
+        ConnectionEvicted = "connection_evicted",
+        /// A connection whose bytes are neither requests nor responses.
+        ConnectionUnrecognised = "connection_unrecognised",
+        /// A connection that speaks HTTP/2.
+        ConnectionHttp2 = "connection_http2",
+        /// A message that isn't HTTP, or whose framing can't be trusted.
+        MessageMalformed = "message_malformed",
+        /// A body: larger than a message may be, or too much is in reassembly.
+        BodyTooLarge = "body_too_large",
+        /// A body whose content coding is unknown.
+        BodyCodingUnknown = "body_coding_unknown",
+        /// A body whose content coding is damaged, or which expands beyond all bounds.
+        BodyCodingMalformed = "body_coding_malformed",
+        /// An event of a stream: larger than an event may be, or hit by a gap.
+        EventLost = "event_lost",
+        /// A request that waited for its response: too many on one connection.
+        PipelineFull = "pipeline_full",
+        /// A response whose request was not seen.
+        ResponseWithoutRequest = "response_without_request",
         /// An exchange: the queue to the encoder was full.
         ExchangeQueueFull = "exchange_queue_full",
         /// A span: too many encoded requests waited for the collector.
@@ -44,6 +68,14 @@ counters! {
 counters! {
     /// What is counted besides losses.
     Total {
+        /// Records read from the rings.
+        Records = "records",
+        /// Payload bytes of those records.
+        RecordBytes = "record_bytes",
+        /// Connections followed.
+        Connections = "connections",
+        /// Requests seen, LLM calls or not.
+        Requests = "requests",
         /// Exchanges that reached the encoder.
         Exchanges = "exchanges",
         /// Spans made for export.

@@ -37,6 +37,8 @@ pub mod flags {
     pub const BUDGET: u16 = 4;
     /// The application reset the connection; the object lives on as another connection.
     pub const RESET: u16 = 8;
+    /// The last that was read was the end of what the peer sends.
+    pub const PEER_CLOSED: u16 = 16;
 }
 
 /// What a record is.

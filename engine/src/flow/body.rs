@@ -1,0 +1,222 @@
+//! One message's body: its codings taken off, then gathered or cut into events.
+
+use bumpalo::{Bump, collections::Vec as BumpVec};
+
+use crate::{
+    arena::{Family, Travelling},
+    genai::{self, BodyKind, DraftFamily},
+    limits::{BODY_BUFFER_KEPT_BYTES_MAX, BODY_BUFFERS_KEPT_MAX, BODY_BYTES_MAX, REASSEMBLY_BYTES_MAX},
+    metrics::{Cause, Metrics},
+    wire::{self, Field, coding, ndjson, sse},
+};
+
+/// A body's bytes in an arena of their own, which is free again as soon as they are parsed.
+struct BytesFamily;
+
+impl Family for BytesFamily {
+    type In<'a> = BumpVec<'a, u8>;
+}
+
+/// What bodies use in turn.
+#[derive(Default)]
+pub(super) struct Pools {
+    codings: coding::Pool,
+    buffers: Vec<Box<Bump>>,
+    events: Vec<Box<sse::Decoder>>,
+    /// Bytes gathered at this moment, for [`REASSEMBLY_BYTES_MAX`].
+    gathered: usize,
+}
+
+/// What becomes of a body's bytes.
+enum Consumer {
+    /// They say nothing.
+    Skip,
+    /// They were wanted whole, and are not.
+    Lost,
+    /// Gathered.
+    Whole(Travelling<BytesFamily>),
+    /// Cut into server-sent events.
+    Events(Box<sse::Decoder>),
+    /// Cut into lines.
+    Lines(Box<ndjson::Decoder>),
+}
+
+/// A body that is arriving.
+pub(super) struct Body {
+    coding: coding::Decoder,
+    consumer: Consumer,
+}
+
+/// Where a body's content goes: the call that it belongs to.
+pub(super) struct Reader<'a> {
+    pub draft: &'a mut Travelling<DraftFamily>,
+    pub scratch: &'a mut genai::Scratch,
+    pub options: &'a genai::Options,
+    pub metrics: &'a Metrics,
+}
+
+impl Reader<'_> {
+    /// Hands an event on; true when it counts as a chunk.
+    fn event(&mut self, name: &[u8], data: &[u8]) -> bool {
+        let (scratch, options) = (&mut *self.scratch, self.options);
+        self.draft.with_mut(|arena, draft| draft.event(arena, name, data, scratch, options))
+    }
+}
+
+impl Body {
+    /// A body of `kind` with these fields.
+    pub fn start(kind: BodyKind, fields: &[Field<'_>], pools: &mut Pools, metrics: &Metrics) -> Self {
+        if kind == BodyKind::Skip {
+            return Self::skip();
+        }
+        let Ok(coding) = pools.codings.decoder(wire::fields(fields, "content-encoding")) else {
+            metrics.lost(Cause::BodyCodingUnknown, 1);
+            return Self { coding: coding::Decoder::identity(), consumer: Consumer::Lost };
+        };
+        let consumer = match kind {
+            BodyKind::Skip => Consumer::Skip,
+            BodyKind::EventStream => Consumer::Events(pools.events.pop().unwrap_or_default()),
+            BodyKind::NdJson => Consumer::Lines(Box::default()),
+            BodyKind::Json | BodyKind::JsonArray | BodyKind::AwsEventStream => {
+                let arena = pools.buffers.pop().unwrap_or_default();
+                Consumer::Whole(Travelling::new(arena, |arena| BumpVec::new_in(arena)))
+            }
+        };
+        Self { coding, consumer }
+    }
+
+    /// A body that says nothing.
+    pub fn skip() -> Self {
+        Self { coding: coding::Decoder::identity(), consumer: Consumer::Skip }
+    }
+
+    /// Takes the next bytes; returns how many events counted as chunks.
+    pub fn feed(&mut self, bytes: &[u8], pools: &mut Pools, reader: &mut Reader<'_>) -> u64 {
+        let Self { coding, consumer } = self;
+        if matches!(consumer, Consumer::Skip | Consumer::Lost) {
+            return 0;
+        }
+        let mut chunks = 0;
+        let mut too_large = false;
+        let decoded = coding.feed(bytes, &mut |bytes| match consumer {
+            Consumer::Skip | Consumer::Lost => {}
+            Consumer::Whole(gathered) => {
+                too_large |= !gather(gathered, bytes, &mut pools.gathered);
+                if too_large {
+                    *consumer = Consumer::Lost;
+                }
+            }
+            Consumer::Events(decoder) => {
+                decoder.feed(bytes, &mut |event| chunks += u64::from(reader.event(event.name, event.data)));
+            }
+            Consumer::Lines(decoder) => {
+                decoder.feed(bytes, &mut |line| chunks += u64::from(reader.event(b"", line)));
+            }
+        });
+        if too_large {
+            reader.metrics.lost(Cause::BodyTooLarge, 1);
+        }
+        if decoded.is_err() {
+            reader.metrics.lost(Cause::BodyCodingMalformed, 1);
+            self.lose(pools);
+        }
+        chunks
+    }
+
+    /// Bytes are missing here. What needs the body whole, or its coding unbroken, is lost.
+    pub fn gap(&mut self, pools: &mut Pools) {
+        match &mut self.consumer {
+            Consumer::Events(decoder) if self.coding.is_identity() => decoder.gap(),
+            Consumer::Lines(decoder) if self.coding.is_identity() => decoder.gap(),
+            Consumer::Skip => {}
+            _ => self.lose(pools),
+        }
+    }
+
+    fn lose(&mut self, pools: &mut Pools) {
+        let consumer = std::mem::replace(&mut self.consumer, Consumer::Lost);
+        consumer.put_back(pools);
+    }
+
+    /// The body ended. A gathered one is given to `whole`, or `None` when it was lost; of a stream,
+    /// what an unfinished last event held is handed on. True when something of the body was lost.
+    pub fn finish(
+        mut self,
+        pools: &mut Pools,
+        reader: &mut Reader<'_>,
+        whole: impl FnOnce(&mut Reader<'_>, Option<&mut [u8]>),
+    ) -> bool {
+        let mut lost = false;
+        match &mut self.consumer {
+            Consumer::Skip => {}
+            Consumer::Lost => {
+                lost = true;
+                whole(reader, None);
+            }
+            Consumer::Whole(gathered) => gathered.with_mut(|_, bytes| whole(reader, Some(bytes))),
+            Consumer::Events(decoder) => {
+                decoder.finish(&mut |event| {
+                    reader.event(event.name, event.data);
+                });
+                lost |= told(decoder.take_skipped(), reader.metrics);
+            }
+            Consumer::Lines(decoder) => {
+                decoder.finish(&mut |line| {
+                    reader.event(b"", line);
+                });
+                lost |= told(decoder.take_skipped(), reader.metrics);
+            }
+        }
+        self.put_back(pools);
+        lost
+    }
+
+    /// Gives back what it took from the pools.
+    pub fn put_back(self, pools: &mut Pools) {
+        pools.codings.put_back(self.coding);
+        self.consumer.put_back(pools);
+    }
+}
+
+impl Consumer {
+    fn put_back(self, pools: &mut Pools) {
+        match self {
+            Self::Whole(gathered) => {
+                pools.gathered = pools.gathered.saturating_sub(gathered.with(|bytes| bytes.len()));
+                let arena = gathered.into_arena();
+                if pools.buffers.len() < BODY_BUFFERS_KEPT_MAX && arena.allocated_bytes() <= BODY_BUFFER_KEPT_BYTES_MAX
+                {
+                    pools.buffers.push(arena);
+                }
+            }
+            Self::Events(mut decoder) if pools.events.len() < BODY_BUFFERS_KEPT_MAX => {
+                // Whatever is left in it belongs to a body that nobody reads any more.
+                decoder.finish(&mut |_| {});
+                decoder.take_skipped();
+                pools.events.push(decoder);
+            }
+            _ => {}
+        }
+    }
+}
+
+/// Appends within the budgets; false, with nothing counted as gathered any more, beyond them.
+fn gather(gathered: &mut Travelling<BytesFamily>, bytes: &[u8], in_reassembly: &mut usize) -> bool {
+    gathered.with_mut(|_, body| {
+        let fits = body.len() + bytes.len() <= BODY_BYTES_MAX && *in_reassembly + bytes.len() <= REASSEMBLY_BYTES_MAX;
+        if fits {
+            body.extend_from_slice_copy(bytes);
+            *in_reassembly += bytes.len();
+        } else {
+            *in_reassembly = in_reassembly.saturating_sub(body.len());
+        }
+        fits
+    })
+}
+
+fn told(skipped: u64, metrics: &Metrics) -> bool {
+    if skipped > 0 {
+        metrics.lost(Cause::EventLost, skipped);
+    }
+    skipped > 0
+}
