@@ -92,7 +92,7 @@ fn is_frame(bytes: &[u8; LOOKED_AT]) -> bool {
         3 => stream != 0 && stream < 1 << 24 && length == 4,
         4 => stream == 0 && flags & !1 == 0 && length.is_multiple_of(6) && length <= 240 && (flags == 0 || length == 0),
         6 => stream == 0 && flags & !1 == 0 && length == 8,
-        7 => stream == 0 && flags == 0 && length >= 8 && length <= 1024,
+        7 => stream == 0 && flags == 0 && (8..=1024).contains(&length),
         8 => flags == 0 && length == 4 && stream < 1 << 24,
         _ => false,
     }

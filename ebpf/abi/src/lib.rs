@@ -43,8 +43,50 @@ pub struct Conn {
     pub calls: u32,
     /// One of [`verdict`].
     pub verdict: u32,
+    /// Reads that failed since the last one that didn't.
+    pub failed_reads: u32,
+    /// Some of [`reads`].
+    pub reads: u32,
     /// Zero.
     pub pad: u32,
+}
+
+/// What a connection's failed reads tell. `SSL_read` returns 0 at the end of what the peer sends and
+/// less when it would have to wait; `SSL_read_ex` returns 0 for both, so there the order decides: a
+/// reader that waits elsewhere fails once after all data that is there, and again only at the end.
+pub mod reads {
+    /// A read said that the peer has closed.
+    pub const END: u32 = 1;
+    /// A read that failed was followed by one that didn't: this reader doesn't wait inside reads.
+    pub const WAITS_ELSEWHERE: u32 = 2;
+}
+
+impl Conn {
+    /// A read returned data.
+    #[inline(always)]
+    pub fn read_data(&mut self) {
+        if self.failed_reads != 0 {
+            self.reads |= reads::WAITS_ELSEWHERE;
+        }
+        self.failed_reads = 0;
+    }
+
+    /// A read returned none. `tells` is what its return value alone says: whether it is the end.
+    #[inline(always)]
+    pub fn read_failed(&mut self, tells: Option<bool>) {
+        match tells {
+            Some(true) => self.reads |= reads::END,
+            Some(false) => self.reads |= reads::WAITS_ELSEWHERE,
+            None => self.failed_reads = self.failed_reads.saturating_add(1),
+        }
+    }
+
+    /// The peer has closed, as far as the reads tell.
+    #[inline(always)]
+    pub fn peer_closed(&self) -> bool {
+        let enough = if self.reads & reads::WAITS_ELSEWHERE != 0 { 2 } else { 1 };
+        self.reads & reads::END != 0 || self.failed_reads >= enough
+    }
 }
 
 /// What is to be done with a connection's bytes.
@@ -99,6 +141,46 @@ pub const WAKE_BYTES: u64 = 256 * 1024;
 /// How often a captured connection's verdict is looked up: every so many calls, a power of two.
 pub const VERDICT_EVERY: u32 = 16;
 
-const _: () = assert!(size_of::<ConnKey>() == 16 && size_of::<Conn>() == 56);
+const _: () = assert!(size_of::<ConnKey>() == 16 && size_of::<Conn>() == 64);
 const _: () = assert!(size_of::<CallKey>() == 16 && size_of::<Call>() == 40);
 const _: () = assert!(VERDICT_EVERY.is_power_of_two());
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// `d` data, `w` SSL_read that would wait, `e` SSL_read at the end, `f` SSL_read_ex that failed.
+    fn check(story: &str, closed: bool) {
+        let mut conn = Conn {
+            id: 1,
+            offset: [0; 2],
+            accounted_ns: [0; 2],
+            home: 0,
+            calls: 0,
+            verdict: verdict::CAPTURE,
+            failed_reads: 0,
+            reads: 0,
+            pad: 0,
+        };
+        for step in story.chars() {
+            match step {
+                'd' => conn.read_data(),
+                'w' => conn.read_failed(Some(false)),
+                'e' => conn.read_failed(Some(true)),
+                _ => conn.read_failed(None),
+            }
+        }
+        assert_eq!(conn.peer_closed(), closed, "{story}");
+    }
+
+    #[test]
+    fn reads_tell_who_closed() {
+        check("", false);
+        check("dd", false);
+        check("dwdw", false);
+        check("dwde", true);
+        check("ddf", true);
+        check("dfdfdf", false);
+        check("dfdfdff", true);
+    }
+}

@@ -11,7 +11,6 @@ use aya_ebpf::{
         bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, 
         bpf_probe_read_user_buf, generated::bpf_get_current_cgroup_id,
     },
-    programs::ProbeContext,
 };
 
 use crate::{
@@ -38,7 +37,7 @@ pub fn ignored(key: &ConnKey) -> bool {
 pub fn remember(key: &ConnKey, verdict: u32) {
     let home = this_cpu();
     let conn =
-        Conn { id: next_conn_id(home), offset: [0; 2], accounted_ns: [0; 2], home, calls: 0, verdict, pad: 0 };
+        Conn { id: next_conn_id(home), offset: [0; 2], accounted_ns: [0; 2], home, calls: 0, verdict, failed_reads: 0, reads: 0, pad: 0 };
     match CONNS.insert(key, &conn, BPF_ANY as u64) {
         Ok(()) => count(Total::ConnsOpened, 0),
         Err(_) => count_drop(DropCause::ConnMapFull, 0),
@@ -47,7 +46,7 @@ pub fn remember(key: &ConnKey, verdict: u32) {
 
 /// Tells the end of a connection and forgets it.
 #[inline(always)]
-pub fn end(_: &ProbeContext, key: &ConnKey, flags: u16) {
+pub fn end(key: &ConnKey, reason: u16) {
     let Some(conn) = CONNS.get_ptr(key) else { return };
     // SAFETY: the object that this entry stands for is being ended by this very thread.
     let conn = unsafe { *conn };
@@ -61,7 +60,7 @@ pub fn end(_: &ProbeContext, key: &ConnKey, flags: u16) {
     let mut header = header(&conn, Kind::Close, Direction::Write, now_ns());
     header.offset = conn.offset[Direction::Read as usize];
     header.lost = conn.offset[Direction::Write as usize];
-    header.flags = flags;
+    header.flags = if conn.peer_closed() { reason | flags::PEER_CLOSED } else { reason };
     emit::bare(ring, &header);
 }
 
@@ -87,6 +86,9 @@ pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entere
         return;
     }
     conn.accounted_ns[way] = now;
+    if way == Direction::Read as usize {
+        conn.read_data();
+    }
     let offset = conn.offset[way];
     conn.offset[way] = offset + len;
     conn.calls = conn.calls.wrapping_add(1);
@@ -101,6 +103,16 @@ pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entere
     let mut header = header(conn, Kind::Data, direction, begun_ns);
     header.offset = offset;
     emit::transfer(conn.home, &mut header, buffer, len);
+}
+
+/// Accounts for a read that gave no data; `tells` is whether that was the end, when the return value
+/// alone says so.
+#[inline(always)]
+pub fn read_failed(ssl: u64, tells: Option<bool>) {
+    if let Some(conn) = CONNS.get_ptr_mut(&key(ssl)) {
+        // SAFETY: as in `transferred`.
+        unsafe { (*conn).read_failed(tells) };
+    }
 }
 
 /// Looks at the first bytes of a call on a connection without a verdict; true when it is to be

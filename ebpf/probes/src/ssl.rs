@@ -51,6 +51,9 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     // The functions return an int; only the low half of the register counts.
     let returned = ctx.ret::<u64>() as i32;
     if returned <= 0 {
+        if call.direction == Direction::Read as u64 {
+            conn::read_failed(call.ssl, if call.count == 0 { Some(returned == 0) } else { None });
+        }
         return 0;
     }
     let len = if call.count == 0 {
@@ -79,7 +82,7 @@ pub fn ssl_new_return(ctx: RetProbeContext) -> u32 {
 #[uprobe]
 pub fn ssl_free(ctx: ProbeContext) -> u32 {
     if let Some(ssl) = ctx.arg::<u64>(0) {
-        conn::end(&ctx, &conn::key(ssl), 0);
+        conn::end(&conn::key(ssl), 0);
     }
     0
 }
@@ -90,7 +93,7 @@ pub fn ssl_clear(ctx: ProbeContext) -> u32 {
         && selected()
     {
         let key = conn::key(ssl);
-        conn::end(&ctx, &key, flags::RESET);
+        conn::end(&key, flags::RESET);
         conn::remember(&key, verdict::FRESH);
     }
     0

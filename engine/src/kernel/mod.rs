@@ -193,7 +193,7 @@ impl Kernel {
     /// When the map can't be walked.
     pub fn forget_process(&mut self, pid: u32) -> Result<u64, Error> {
         let map = self.ebpf.map_mut("CONNS").ok_or(Error::Object("CONNS"))?;
-        let mut conns = HashMap::<_, [u64; 2], [u64; 7]>::try_from(map)?;
+        let mut conns = HashMap::<_, [u64; 2], [u64; 8]>::try_from(map)?;
         // The key begins with the process id, in the byte order of this machine.
         let keys: Vec<_> = conns.keys().flatten().filter(|key| key[0] == u64::from(pid)).collect();
         let mut forgotten = 0;
@@ -209,7 +209,7 @@ impl Kernel {
     /// When the map can't be walked.
     pub fn connections(&self) -> Result<u64, Error> {
         let map = self.ebpf.map("CONNS").ok_or(Error::Object("CONNS"))?;
-        let conns = HashMap::<_, [u64; 2], [u64; 7]>::try_from(map)?;
+        let conns = HashMap::<_, [u64; 2], [u64; 8]>::try_from(map)?;
         Ok(conns.keys().flatten().count() as u64)
     }
 
