@@ -211,8 +211,8 @@ pub fn signal(pid: u32, name: &str) {
     assert!(status.expect("sh runs").success(), "can't send {name} to {pid}");
 }
 
-/// One line of `--json`.
-fn span(line: &str) -> Span {
+/// The span that a line of `--json` stands for.
+pub fn span(line: &str) -> Span {
     let json: Value = serde_json::from_str(line).unwrap_or_else(|error| panic!("{error} in {line}"));
     let text = |name: &str| json[name].as_str().unwrap_or_default().to_owned();
     let number = |name: &str| json[name].as_u64().unwrap_or_else(|| panic!("no {name} in {line}"));

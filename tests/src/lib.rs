@@ -4,6 +4,7 @@
 //!
 //! A support function that can't do its work panics: the test that called it has failed.
 
+pub mod command;
 pub mod drive;
 pub mod engine;
 pub mod gate;

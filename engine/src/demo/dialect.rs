@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value, json};
 
-use super::talk::{Dialect, Failure, Talk, Usage};
+use super::talk::{Dialect, FIRST_OUTPUT_COUNT, Failure, Talk, Usage};
 
 /// How many deltas a streamed answer is cut into.
 const DELTAS: usize = 6;
@@ -292,8 +292,7 @@ fn message_events(talk: &Talk) -> Vec<Event> {
         usage(talk),
     );
     if talk.usage.is_some() {
-        // The first count is of what was there at the start; the later one is cumulative.
-        start["usage"]["output_tokens"] = json!(1);
+        start["usage"]["output_tokens"] = json!(FIRST_OUTPUT_COUNT);
     }
     push("message_start", json!({"message": start}));
     push("content_block_start", json!({"index": 0, "content_block": {"type": "text", "text": ""}}));

@@ -22,6 +22,9 @@ pub enum Dialect {
     Messages,
 }
 
+/// The output tokens that Anthropic's first event counts, before the cumulative count of a later one.
+pub const FIRST_OUTPUT_COUNT: i64 = 1;
+
 /// Token counts that the reply tells.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Usage {
@@ -213,9 +216,15 @@ impl Talk {
                 }
                 return attributes;
             }
-            // What had come before the failure depends on where it struck, so only the certain is expected.
+            // The first event has come before the failure, and the last one never does.
             Some(_) => {
-                attributes.insert("gen_ai.usage.output_tokens", Value::Null);
+                let output = (self.dialect == Dialect::Messages).then_some(FIRST_OUTPUT_COUNT);
+                attributes.extend([
+                    ("gen_ai.response.id", json!(self.id)),
+                    ("gen_ai.response.model", json!(self.reply_model)),
+                    ("gen_ai.usage.output_tokens", json!(output)),
+                    ("gen_ai.response.finish_reasons", Value::Null),
+                ]);
                 return attributes;
             }
             None => {}

@@ -5,6 +5,7 @@
 
 mod bodies;
 mod clients;
+mod commands;
 mod connections;
 mod endings;
 mod filters;
