@@ -10,6 +10,7 @@
 //! knows `proto`; header values other than the few that a span needs go no further than `wire`.
 
 pub mod arena;
+pub mod demo;
 pub mod exchange;
 pub mod export;
 pub mod flow;

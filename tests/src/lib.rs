@@ -1,1 +1,13 @@
-//! Support for the integration tests: a mock LLM endpoint, clients and an OTLP sink.
+//! Support for the integration tests: the program under test, the gate of the privileged tests, and
+//! the clients that make traffic. The mock LLM endpoint and the OTLP receiver are those of
+//! [`agentsight::demo`].
+//!
+//! A support function that can't do its work panics: the test that called it has failed.
+
+pub mod command;
+pub mod drive;
+pub mod engine;
+pub mod gate;
+pub mod live;
+pub mod program;
+pub mod retry;

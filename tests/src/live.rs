@@ -1,0 +1,111 @@
+//! The frame of a live test: a mock, the engine, traffic, and the verdict.
+
+use std::{collections::HashMap, time::Duration};
+
+use agentsight::demo::{
+    Folder,
+    clients::Sending,
+    mock::Mock,
+    receiver::Span,
+    script::Script,
+    talk::{Dialect, Talk},
+    verdict,
+};
+
+use crate::{
+    engine::{Engine, Finished},
+    gate::{Permit, live_or_skip},
+};
+
+/// How long spans may take to come out after the last reply.
+const ARRIVAL_DURATION_MAX: Duration = Duration::from_secs(15);
+
+/// What a live test works with.
+pub struct Live {
+    /// This test's own folder.
+    pub folder: Folder,
+    /// The mock that its clients speak to.
+    pub mock: Mock,
+    _permit: Option<Permit>,
+}
+
+impl Live {
+    /// Begins a live test; none where it is skipped.
+    pub fn begin() -> Option<Self> {
+        let permit = live_or_skip()?;
+        Some(Self { _permit: Some(permit), ..Self::unwatched() })
+    }
+
+    /// The same without an engine, which needs no privileges.
+    pub fn unwatched() -> Self {
+        let folder = Folder::create().expect("a folder");
+        let mock = Mock::start(folder.path(), []).expect("a mock");
+        Self { folder, mock, _permit: None }
+    }
+
+    /// Starts the engine.
+    pub fn engine(&self, options: &[&str]) -> Engine {
+        Engine::start(self.folder.path(), options)
+    }
+
+    /// Makes the mock serve these scripts, and a sending of each.
+    pub fn sendings(&self, scripts: impl IntoIterator<Item = Script>) -> Vec<Sending> {
+        let sendings: Vec<Sending> = scripts.into_iter().map(|script| Sending::of(&script)).collect();
+        self.mock.add(sendings.iter().map(|sending| sending.script.clone()));
+        sendings
+    }
+
+    /// Waits for the spans of `sendings`, stops the engine, and requires one right span for each,
+    /// and that nothing was dropped.
+    pub fn conclude(&self, engine: Engine, sendings: &[Sending]) -> Finished {
+        wait_for(&engine, sendings);
+        let finished = engine.stop();
+        judge(&finished.spans(), sendings);
+        assert_eq!(finished.drops().into_iter().collect::<Vec<_>>(), [], "{}", finished.stderr);
+        assert!(finished.status.success(), "{:?}\n{}", finished.status, finished.stderr);
+        finished
+    }
+}
+
+/// Waits until every sending has a span.
+pub fn wait_for(engine: &Engine, sendings: &[Sending]) -> bool {
+    engine.wait_for_spans(ARRIVAL_DURATION_MAX, |spans| {
+        let by_trace = by_trace(spans);
+        sendings.iter().all(|sending| by_trace.contains_key(sending.trace.trace_id.as_str()))
+    })
+}
+
+/// Requires one right span for each of `sendings`.
+pub fn judge(spans: &[Span], sendings: &[Sending]) {
+    let by_trace = by_trace(spans);
+    let mut faults = vec![];
+    for Sending { script, trace } in sendings {
+        let found = match by_trace.get(trace.trace_id.as_str()).map(Vec::as_slice) {
+            None => vec!["no span".to_owned()],
+            Some(&[span]) => verdict::mismatches(span, &script.expected, trace),
+            Some(several) => vec![format!("{} spans: {several:#?}", several.len())],
+        };
+        faults.extend(found.into_iter().map(|fault| format!("{}: {fault}", script.id)));
+    }
+    assert!(faults.is_empty(), "{} faults in {} exchanges:\n{}", faults.len(), sendings.len(), faults.join("\n"));
+}
+
+fn by_trace(spans: &[Span]) -> HashMap<&str, Vec<&Span>> {
+    let mut by_trace: HashMap<&str, Vec<&Span>> = HashMap::new();
+    for span in spans {
+        by_trace.entry(&span.trace_id).or_default().push(span);
+    }
+    by_trace
+}
+
+/// Plain and streamed exchanges of every API in turn, no two alike; their ids begin with `prefix`.
+pub fn mixed(prefix: &str, count: i64) -> Vec<Script> {
+    const DIALECTS: [Dialect; 5] =
+        [Dialect::Chat, Dialect::Messages, Dialect::Responses, Dialect::Embeddings, Dialect::Completions];
+    let talk = |number: i64| {
+        let dialect = DIALECTS[usize::try_from(number).expect("not negative") % DIALECTS.len()];
+        let talk = Talk::numbered(dialect, number);
+        if dialect != Dialect::Embeddings && number % 2 == 0 { talk.streamed() } else { talk }
+    };
+    (0..count).map(|number| Script::new(format!("{prefix}-{number}"), "", &talk(number))).collect()
+}

@@ -1,0 +1,13 @@
+//! Live tests: real processes on this machine's TLS library, captured through the kernel.
+//!
+//! They need root (or CAP_BPF with CAP_PERFMON) and are reported as skipped without; with `CI` set
+//! they fail instead.
+
+mod bodies;
+mod clients;
+mod commands;
+mod connections;
+mod endings;
+mod filters;
+mod libssl;
+mod threads;
