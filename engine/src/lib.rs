@@ -10,6 +10,8 @@
 //! knows `proto`; header values other than the few that a span needs go no further than `wire`.
 
 pub mod arena;
+pub mod capture;
+pub mod cli;
 pub mod demo;
 pub mod exchange;
 pub mod export;
@@ -19,7 +21,9 @@ pub mod kernel;
 pub mod limits;
 pub mod metrics;
 pub mod output;
+pub mod recording;
 pub mod ring;
 pub mod semconv;
 pub mod sys;
 pub mod wire;
+pub mod worker;

@@ -1,1 +1,5 @@
-fn main() {}
+//! The `agentsight` program.
+
+fn main() -> std::process::ExitCode {
+    agentsight::cli::main()
+}

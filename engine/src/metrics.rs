@@ -30,8 +30,6 @@ counters! {
         BytesMissing = "bytes_missing",
         /// A connection: too many are followed at once, and it was idle for longest.
         ConnectionEvicted = "connection_evicted",
-        /// A connection whose bytes are neither requests nor responses.
-        ConnectionUnrecognised = "connection_unrecognised",
         /// A connection that speaks HTTP/2.
         ConnectionHttp2 = "connection_http2",
         /// A message that isn't HTTP, or whose framing can't be trusted.
@@ -74,6 +72,8 @@ counters! {
         RecordBytes = "record_bytes",
         /// Connections followed.
         Connections = "connections",
+        /// Connections whose bytes are neither requests nor responses.
+        ConnectionsUnrecognised = "connections_unrecognised",
         /// Requests seen, LLM calls or not.
         Requests = "requests",
         /// Exchanges that reached the encoder.

@@ -15,7 +15,7 @@ use super::{
 use crate::{
     exchange::{Process, Role},
     genai::Ended,
-    metrics::Cause,
+    metrics::{Cause, Total},
     wire::http1::Decoder,
 };
 
@@ -164,7 +164,7 @@ impl Conn {
             }
             (FirstBytes::Other, _) => {
                 if !self.midway && len > 0 {
-                    shared.metrics.lost(Cause::ConnectionUnrecognised, 1);
+                    shared.metrics.add(Total::ConnectionsUnrecognised, 1);
                     self.ignore(outlet);
                 }
                 return None;

@@ -167,13 +167,19 @@ impl Attacher {
         Attached::New { path: path.to_owned(), functions }
     }
 
-    /// Process `pid` ended or became another program: its mappings are gone.
-    pub fn unmapped(&mut self, pid: u32, now: Instant) {
+    /// Process `pid` ended or became another program: its mappings are gone. True when a file with
+    /// probes was among them.
+    pub fn unmapped(&mut self, pid: u32, now: Instant) -> bool {
+        let mut any = false;
         for target in self.targets.values_mut() {
-            if target.users.remove(&pid) && target.users.is_empty() {
-                target.unused_since = Some(now);
+            if target.users.remove(&pid) {
+                any = true;
+                if target.users.is_empty() {
+                    target.unused_since = Some(now);
+                }
             }
         }
+        any
     }
 
     /// Takes the probes off files that nothing has mapped for a while. Returns their paths.

@@ -187,20 +187,17 @@ impl Kernel {
         Ok(Verdicts(HashMap::try_from(map)?))
     }
 
-    /// Forgets the connections of a process that ended without freeing them. Says how many.
+    /// Forgets the connections of processes that ended without freeing them. Says how many.
     ///
     /// # Errors
     /// When the map can't be walked.
-    pub fn forget_process(&mut self, pid: u32) -> Result<u64, Error> {
+    pub fn forget_processes(&mut self, pids: &[u32]) -> Result<u64, Error> {
         let map = self.ebpf.map_mut("CONNS").ok_or(Error::Object("CONNS"))?;
         let mut conns = HashMap::<_, [u64; 2], [u64; 8]>::try_from(map)?;
-        // The key begins with the process id, in the byte order of this machine.
-        let keys: Vec<_> = conns.keys().flatten().filter(|key| key[0] == u64::from(pid)).collect();
-        let mut forgotten = 0;
-        for key in keys {
-            forgotten += u64::from(conns.remove(&key).is_ok());
-        }
-        Ok(forgotten)
+        // The key begins with the process id, in the byte order of this machine, and then zeros.
+        let ended = |key: &[u64; 2]| u32::try_from(key[0]).is_ok_and(|pid| pids.contains(&pid));
+        let keys: Vec<_> = conns.keys().flatten().filter(ended).collect();
+        Ok(keys.iter().filter(|key| conns.remove(key).is_ok()).count() as u64)
     }
 
     /// Connections that the kernel remembers now.

@@ -5,5 +5,6 @@ pub mod memory;
 pub mod perf_event;
 pub mod process;
 pub mod signals;
+pub mod spawn;
 pub mod tracefs;
 pub mod wait;

@@ -1,0 +1,380 @@
+//! A running capture: the kernel side, the workers, and the thread that minds processes and probes.
+
+use std::{
+    collections::HashMap,
+    io,
+    path::PathBuf,
+    sync::{
+        Arc, Mutex,
+        mpsc::{Receiver, Sender, SyncSender, channel, sync_channel},
+    },
+    thread::{self, JoinHandle},
+    time::{Duration, Instant},
+};
+
+use agentsight_abi::{DropCause, Total as KernelTotal};
+
+use crate::{
+    kernel::{
+        Error, Kernel, Tallies,
+        attach::{Attached, Attacher, system_libraries},
+        select::Selection,
+        watch::{Happening, Watch},
+    },
+    metrics::Metrics,
+    ring::Ring,
+    sys::{
+        clock::UnixOffset,
+        process::{self, MappedFile},
+        wait::{Waiter, Waker},
+    },
+    worker::{Control, Duty, Worker},
+};
+
+/// Bytes of each ring by default.
+pub const RING_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
+
+/// How often detaching and the clock are looked at.
+const CHORES: Duration = Duration::from_secs(1);
+/// How soon a process that may have ended is looked at again.
+const ENDING_LOOK: Duration = Duration::from_millis(5);
+/// A process that still lives so long after one of its threads ended is not ending.
+const ENDING_MAX: Duration = Duration::from_millis(500);
+
+/// Says something to the user.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+
+/// What to capture.
+pub struct Settings {
+    /// Which processes.
+    pub selection: Selection,
+    /// Children of chosen processes too.
+    pub follow_children: bool,
+    /// Files to probe whether or not something maps them.
+    pub binary_paths: Vec<PathBuf>,
+    /// Bytes of each ring.
+    pub ring_bytes: usize,
+    /// Threads that drain.
+    pub workers: usize,
+}
+
+/// What the kernel side did, when it ended.
+#[derive(Clone, Debug, Default)]
+pub struct Outcome {
+    /// Its counters.
+    pub tallies: Tallies,
+    /// Connections that the kernel forgot because there were too many.
+    pub connections_evicted: u64,
+}
+
+impl Outcome {
+    /// Every loss by its name.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let evicted = ("kernel.connections_evicted", self.connections_evicted);
+        DropCause::ALL.iter().map(|&cause| (cause.name(), self.tallies.dropped(cause).events)).chain([evicted])
+    }
+}
+
+enum Order {
+    Choose(u32, SyncSender<Result<(), Error>>),
+    Stop,
+}
+
+/// A running capture.
+pub struct Capture {
+    orders: Sender<Order>,
+    waker: Waker,
+    thread: JoinHandle<Outcome>,
+}
+
+/// What was attached at the start, for people.
+#[derive(Clone, Debug, Default)]
+pub struct Started {
+    /// Path, functions found and processes that map it, of each file.
+    pub targets: Vec<(PathBuf, usize, usize)>,
+}
+
+impl Capture {
+    /// Loads and attaches everything, then begins to drain. `duty` makes each worker's duty, given
+    /// the map by which workers ignore connections.
+    ///
+    /// # Errors
+    /// What is missing or refused.
+    pub fn start(
+        settings: &Settings,
+        metrics: &Arc<Metrics>,
+        log: &Log,
+        mut duty: impl FnMut(usize, Arc<Mutex<crate::kernel::Verdicts>>) -> Duty,
+    ) -> Result<(Self, Started), Error> {
+        let mut kernel = Kernel::load(&settings.selection, settings.ring_bytes, settings.follow_children)?;
+        let verdicts = Arc::new(Mutex::new(kernel.take_verdicts()?));
+        // From here on no mapping is missed; those before are found by looking.
+        let watch = Watch::start()?;
+        let mut minder = Minder {
+            attacher: Attacher::default(),
+            comms: settings.selection.comms.clone(),
+            ending: HashMap::new(),
+            log: Arc::clone(log),
+            forgotten: 0,
+            kernel,
+        };
+        for path in &settings.binary_paths {
+            minder.pin(path, true);
+        }
+        for path in system_libraries() {
+            minder.pin(&path, false);
+        }
+        minder.look_at_all();
+        let started = minder.started();
+
+        let control = Arc::new(Control::new(UnixOffset::measure()));
+        let thread_error = |source| Error::Watch(source);
+        let workers = spawn_workers(&minder.kernel, settings.workers, metrics, &control, |index| {
+            duty(index, Arc::clone(&verdicts))
+        })?;
+        let waker = Waker::new().map_err(thread_error)?;
+        let (orders, inbox) = channel();
+        let thread = thread::Builder::new()
+            .name("agentsight-mind".to_owned())
+            .spawn({
+                let waker = waker.clone();
+                move || minder.run(watch, inbox, &waker, workers, &control)
+            })
+            .map_err(thread_error)?;
+        Ok((Self { orders, waker, thread }, started))
+    }
+
+    /// Chooses a process, whose children are followed when the settings say so.
+    ///
+    /// # Errors
+    /// When the filter is full or the capture has ended.
+    pub fn choose_process(&self, pid: u32) -> Result<(), Error> {
+        let (reply, answer) = sync_channel(1);
+        let gone = || Error::Watch(io::ErrorKind::BrokenPipe.into());
+        self.orders.send(Order::Choose(pid, reply)).map_err(|_| gone())?;
+        self.waker.wake();
+        answer.recv().map_err(|_| gone())?
+    }
+
+    /// Detaches, drains what is in the rings and ends.
+    pub fn stop(self) -> Outcome {
+        let _ = self.orders.send(Order::Stop);
+        self.waker.wake();
+        self.thread.join().unwrap_or_default()
+    }
+}
+
+/// Gives each worker every n-th ring.
+fn spawn_workers(
+    kernel: &Kernel,
+    count: usize,
+    metrics: &Arc<Metrics>,
+    control: &Arc<Control>,
+    mut duty: impl FnMut(usize) -> Duty,
+) -> Result<Vec<Worker>, Error> {
+    let rings = kernel.rings()?;
+    let fds: Vec<_> = kernel.ring_fds().collect();
+    let count = count.clamp(1, rings.len().max(1));
+    let mut shares: Vec<(Vec<Ring>, Vec<_>)> = (0..count).map(|_| Default::default()).collect();
+    for (index, (ring, fd)) in rings.into_iter().zip(fds).enumerate() {
+        let share = &mut shares[index % count];
+        share.0.push(ring);
+        share.1.push(fd);
+    }
+    let cores = core_affinity::get_core_ids().unwrap_or_default();
+    shares
+        .into_iter()
+        .enumerate()
+        .map(|(index, (rings, fds))| {
+            // From the last core down: the first is where interrupts tend to be.
+            let core = (!cores.is_empty()).then(|| cores[cores.len() - 1 - index % cores.len()]);
+            Worker::spawn(rings, &fds, core, duty(index), Arc::clone(control), Arc::clone(metrics))
+                .map_err(Error::Watch)
+        })
+        .collect()
+}
+
+/// The state of the minding thread.
+struct Minder {
+    kernel: Kernel,
+    attacher: Attacher,
+    comms: Vec<String>,
+    /// Processes of which a thread ended, and when that was.
+    ending: HashMap<u32, Instant>,
+    log: Log,
+    /// Connections that were removed from the kernel's map because their process ended.
+    forgotten: u64,
+}
+
+impl Minder {
+    fn run(
+        mut self,
+        mut watch: Watch,
+        inbox: Receiver<Order>,
+        waker: &Waker,
+        workers: Vec<Worker>,
+        control: &Control,
+    ) -> Outcome {
+        let fds: Vec<_> = watch.fds().chain([waker.fd()]).map(|fd| fd.try_clone_to_owned()).collect();
+        let fds: Vec<_> = fds.into_iter().flatten().collect();
+        let borrowed: Vec<_> = fds.iter().map(std::os::fd::AsFd::as_fd).collect();
+        let waiter = Waiter::new(&borrowed);
+        let mut chores_done = Instant::now();
+        if let Ok(mut waiter) = waiter {
+            // Mappings that were made while the probes were put on.
+            self.happenings(&mut watch);
+            loop {
+                waiter.wait(if self.ending.is_empty() { CHORES } else { ENDING_LOOK });
+                waker.clear();
+                self.happenings(&mut watch);
+                self.endings(&workers);
+                if !self.orders(&inbox) {
+                    break;
+                }
+                if chores_done.elapsed() >= CHORES {
+                    chores_done = Instant::now();
+                    control.set_clock(UnixOffset::measure());
+                    for path in self.attacher.detach_unused(chores_done) {
+                        (self.log)(&format!("detached from {}: nothing maps it any more", path.display()));
+                    }
+                }
+            }
+        }
+        // Processes that ended just now are told to the workers before they stop.
+        let began = Instant::now();
+        self.happenings(&mut watch);
+        while !self.ending.is_empty() && began.elapsed() < 4 * ENDING_LOOK {
+            self.endings(&workers);
+            thread::sleep(ENDING_LOOK / 5);
+        }
+        self.finish(workers)
+    }
+
+    /// Takes the probes off, then lets the workers drain, so that they come to an end.
+    fn finish(mut self, workers: Vec<Worker>) -> Outcome {
+        self.attacher = Attacher::default();
+        for worker in workers {
+            worker.stop();
+        }
+        let tallies = self.kernel.tallies().unwrap_or_default();
+        let opened = tallies.total(KernelTotal::ConnsOpened).events;
+        let closed = tallies.total(KernelTotal::ConnsClosed).events + self.forgotten;
+        let left = self.kernel.connections().unwrap_or_default();
+        Outcome { connections_evicted: opened.saturating_sub(closed + left), tallies }
+    }
+
+    /// False when it is time to stop.
+    fn orders(&mut self, inbox: &Receiver<Order>) -> bool {
+        loop {
+            match inbox.try_recv() {
+                Ok(Order::Choose(pid, reply)) => {
+                    let _ = reply.send(self.kernel.choose_process(pid));
+                }
+                Ok(Order::Stop) => return false,
+                Err(std::sync::mpsc::TryRecvError::Empty) => return true,
+                Err(std::sync::mpsc::TryRecvError::Disconnected) => return false,
+            }
+        }
+    }
+
+    fn happenings(&mut self, watch: &mut Watch) {
+        let mut lost = false;
+        watch.drain(|happening| match happening {
+            Happening::Mapped(pid, file) => self.mapped(pid, &file),
+            Happening::Exec(pid, comm) => {
+                self.attacher.unmapped(pid, Instant::now());
+                self.choose_by_name(pid, &comm);
+            }
+            Happening::Exit(pid) => {
+                if pid != std::process::id() {
+                    self.ending.entry(pid).or_insert_with(Instant::now);
+                }
+            }
+            Happening::Lost => lost = true,
+        });
+        if lost {
+            self.look_at_all();
+        }
+    }
+
+    /// Finds out which processes have ended, and tells the workers.
+    fn endings(&mut self, workers: &[Worker]) {
+        let now = Instant::now();
+        let mut ended = Vec::new();
+        self.ending.retain(|&pid, since| {
+            if process::is_alive(pid) {
+                return now.duration_since(*since) < ENDING_MAX;
+            }
+            ended.push(pid);
+            false
+        });
+        // Only a process that had a probed file mapped can have connections.
+        ended.retain(|&pid| self.attacher.unmapped(pid, now));
+        if ended.is_empty() {
+            return;
+        }
+        self.forgotten += self.kernel.forget_processes(&ended).unwrap_or_default();
+        for worker in workers {
+            worker.processes_ended(ended.clone());
+        }
+    }
+
+    fn choose_by_name(&mut self, pid: u32, comm: &str) {
+        if self.comms.iter().any(|chosen| crate::kernel::select::comm_key(chosen) == crate::kernel::select::comm_key(comm))
+            && let Err(error) = self.kernel.choose_process(pid)
+        {
+            (self.log)(&format!("process {pid} ({comm}) is not captured: {error}"));
+        }
+    }
+
+    /// Looks at every process, as at the start.
+    fn look_at_all(&mut self) {
+        for pid in process::all().unwrap_or_default() {
+            if let Some(comm) = process::comm(pid).filter(|_| !self.comms.is_empty()) {
+                self.choose_by_name(pid, &comm);
+            }
+            for file in process::executable_mappings(pid) {
+                self.mapped(pid, &file);
+            }
+        }
+    }
+
+    fn mapped(&mut self, pid: u32, file: &MappedFile) {
+        if pid == std::process::id() {
+            return;
+        }
+        let attached = self.attacher.mapped(&mut self.kernel, pid, file);
+        match attached {
+            Attached::New { path, functions } => {
+                (self.log)(&format!("attached to {} ({functions} functions, process {pid})", path.display()));
+            }
+            Attached::TooMany => (self.log)(&format!("not attached to {}: too many files", file.path.display())),
+            // A process that is gone before it was looked at has said nothing.
+            Attached::Failed { path, why } if process::is_alive(pid) => {
+                (self.log)(&format!("not attached to {}: {why}", path.display()));
+            }
+            Attached::Already | Attached::Useless | Attached::Failed { .. } => {}
+        }
+    }
+
+    /// `asked`: the user named this file, so finding nothing in it is worth saying.
+    fn pin(&mut self, path: &std::path::Path, asked: bool) {
+        match self.attacher.pin(&mut self.kernel, path) {
+            Attached::Useless if asked => {
+                (self.log)(&format!("{} defines no SSL_read and SSL_write: nothing attached to it", path.display()));
+            }
+            Attached::Failed { path, why } => (self.log)(&format!("not attached to {}: {why}", path.display())),
+            _ => {}
+        }
+    }
+
+    fn started(&self) -> Started {
+        let mut targets: Vec<_> = self
+            .attacher
+            .targets()
+            .map(|(path, functions, users)| (path.to_owned(), functions, users))
+            .collect();
+        targets.sort();
+        Started { targets }
+    }
+}

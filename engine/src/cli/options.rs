@@ -1,0 +1,217 @@
+//! Flags that several subcommands share, each declared once.
+
+use std::{path::PathBuf, time::Duration};
+
+use clap::Args;
+
+use crate::{
+    capture::{self, RING_BYTES_DEFAULT},
+    export::config,
+    flow::Roles,
+    genai,
+    kernel::select::{Selection, cgroup_id},
+    limits::CONTENT_BYTES_DEFAULT,
+};
+
+/// Wrong usage that only shows once the flags are put together.
+#[derive(Debug, thiserror::Error)]
+#[error("{0}")]
+pub struct UsageError(pub String);
+
+/// Which processes are captured, and with how much memory.
+#[derive(Clone, Debug, Default, Args)]
+#[command(next_help_heading = "What to capture")]
+pub struct CaptureOptions {
+    /// Only these processes (ids as the host numbers them; repeatable, or with commas)
+    #[arg(short, long, value_name = "PID", value_delimiter = ',')]
+    pub pid: Vec<u32>,
+    /// Only processes with this name, as in /proc/PID/comm (repeatable, or with commas)
+    #[arg(short, long, value_name = "NAME", value_delimiter = ',')]
+    pub comm: Vec<String>,
+    /// Only processes of these users (real user ids; repeatable, or with commas)
+    #[arg(long, value_name = "UID", value_delimiter = ',')]
+    pub uid: Vec<u32>,
+    /// Only processes in these cgroups or below them (path below /sys/fs/cgroup, or id)
+    #[arg(long, value_name = "CGROUP", value_delimiter = ',')]
+    pub cgroup: Vec<String>,
+    /// Attach to this library or executable too, even before anything maps it (repeatable)
+    #[arg(long, value_name = "FILE")]
+    pub binary_path: Vec<PathBuf>,
+    /// Threads that drain and parse, each pinned to a core [default: one for every eight CPUs]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
+    pub workers: Option<u16>,
+    /// Memory of each CPU's ring, a power of two from 64 KiB on; K, M and G are understood
+    #[arg(long, value_name = "BYTES", value_parser = ring_bytes, default_value = "8M")]
+    pub ring_size: usize,
+    /// Stop after so many seconds [default: run until SIGINT or SIGTERM]
+    #[arg(long, value_name = "SECONDS", value_parser = seconds)]
+    pub duration: Option<Duration>,
+    /// Write counters as JSON to this file at the end
+    #[arg(long, value_name = "FILE")]
+    pub stats: Option<PathBuf>,
+    /// Say nothing but errors on stderr, and show no calls
+    #[arg(short, long)]
+    pub quiet: bool,
+}
+
+/// What is made of the calls.
+#[derive(Clone, Debug, Args)]
+#[command(next_help_heading = "What to do with calls")]
+pub struct OutputOptions {
+    /// Export spans over OTLP/HTTP
+    #[arg(long)]
+    pub otel: bool,
+    /// Base URL of the collector; /v1/traces is appended
+    /// [default: $OTEL_EXPORTER_OTLP_ENDPOINT or http://localhost:4318]
+    #[arg(long, value_name = "URL")]
+    pub otel_endpoint: Option<String>,
+    /// Put prompts and completions on the spans (gen_ai.input.messages, gen_ai.output.messages and so on)
+    #[arg(long)]
+    pub otel_capture_content: bool,
+    /// Bytes of JSON that one content attribute may have; longer content is cut and stays valid JSON
+    #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = CONTENT_BYTES_DEFAULT)]
+    pub content_max: usize,
+    /// Which side's spans: of calls that processes make (client), that they answer (server), or both
+    #[arg(long, value_enum, default_value_t)]
+    pub role: Roles,
+    /// Print each span as a JSON object on a line of its own
+    #[arg(long)]
+    pub json: bool,
+    /// End an exchange in which nothing has moved for so long
+    #[arg(long, value_name = "SECONDS", value_parser = seconds, default_value = "600")]
+    pub idle_timeout: Duration,
+}
+
+impl CaptureOptions {
+    /// The engine's settings. `by_command`: only what is added while running is captured.
+    pub fn settings(&self, by_command: bool) -> anyhow::Result<capture::Settings> {
+        let cgroups = self
+            .cgroup
+            .iter()
+            .map(|text| cgroup_id(text).map_err(|error| UsageError(format!("--cgroup: {error}"))))
+            .collect::<Result<_, _>>()?;
+        for &pid in &self.pid {
+            if !crate::sys::process::is_alive(pid) {
+                return Err(UsageError(format!("--pid {pid}: there is no such process")).into());
+            }
+        }
+        for path in &self.binary_path {
+            if let Err(error) = std::fs::File::open(path) {
+                return Err(UsageError(format!("--binary-path {}: {error}", path.display())).into());
+            }
+        }
+        Ok(capture::Settings {
+            selection: Selection {
+                pids: self.pid.clone(),
+                comms: self.comm.clone(),
+                uids: self.uid.clone(),
+                cgroups,
+                by_command,
+            },
+            follow_children: by_command,
+            binary_paths: self.binary_path.clone(),
+            ring_bytes: self.ring_size,
+            workers: self.workers.map_or_else(workers_default, usize::from),
+        })
+    }
+}
+
+impl OutputOptions {
+    /// Settings of the export, when it is asked for, with warnings for the user.
+    pub fn export(&self) -> anyhow::Result<(Option<config::Settings>, Vec<String>)> {
+        if !self.otel {
+            // A flag that has no effect is a mistake that is better told.
+            if let Some(endpoint) = &self.otel_endpoint {
+                return Err(UsageError(format!("--otel-endpoint {endpoint} needs --otel")).into());
+            }
+            return Ok((None, Vec::new()));
+        }
+        let flags = config::Flags { endpoint: self.otel_endpoint.clone() };
+        let configured = config::settings(&flags, &|name| std::env::var(name).ok())
+            .map_err(|error| UsageError(format!("{error}{}", self.endpoint_text())))?;
+        Ok((configured.settings, configured.warnings))
+    }
+
+    fn endpoint_text(&self) -> String {
+        self.otel_endpoint.as_deref().map(|endpoint| format!(" (it is {endpoint})")).unwrap_or_default()
+    }
+
+    /// What is kept of a call.
+    pub fn call(&self) -> genai::Options {
+        genai::Options {
+            capture_content: self.otel_capture_content,
+            content_bytes_max: self.content_max,
+        }
+    }
+}
+
+/// One worker drains several gigabytes a second, so most machines need one.
+fn workers_default() -> usize {
+    (crate::kernel::cpu_count() as usize).div_ceil(8)
+}
+
+fn bytes(text: &str) -> Result<usize, String> {
+    let digits = text.trim_end_matches(['k', 'K', 'm', 'M', 'g', 'G']);
+    let unit = match &text[digits.len()..] {
+        "" => 1,
+        "k" | "K" => 1 << 10,
+        "m" | "M" => 1 << 20,
+        "g" | "G" => 1 << 30,
+        _ => return Err("a number of bytes, such as 65536, 64K or 8M".into()),
+    };
+    let number: usize = digits.parse().map_err(|_| "a number of bytes, such as 65536, 64K or 8M".to_owned())?;
+    number.checked_mul(unit).ok_or_else(|| "too large".to_owned())
+}
+
+/// From the largest record on, up to what the kernel allows (linux/kernel/bpf/ringbuf.c).
+fn ring_bytes(text: &str) -> Result<usize, String> {
+    const MIN: usize = 64 << 10;
+    const MAX: usize = 1 << 30;
+    let bytes = bytes(text)?;
+    match bytes {
+        MIN..=MAX if bytes.is_power_of_two() => Ok(bytes),
+        _ => Err("a power of two from 64K to 1G".into()),
+    }
+}
+
+fn seconds(text: &str) -> Result<Duration, String> {
+    let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 30 or 0.5".to_owned())?;
+    match Duration::try_from_secs_f64(seconds) {
+        Ok(duration) if !duration.is_zero() => Ok(duration),
+        _ => Err("a positive number of seconds".into()),
+    }
+}
+
+impl Default for OutputOptions {
+    fn default() -> Self {
+        Self {
+            otel: false,
+            otel_endpoint: None,
+            otel_capture_content: false,
+            content_max: CONTENT_BYTES_DEFAULT,
+            role: Roles::default(),
+            json: false,
+            idle_timeout: Duration::from_secs(600),
+        }
+    }
+}
+
+const _: () = assert!(RING_BYTES_DEFAULT == 8 << 20, "the default of --ring-size says 8M");
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_and_durations_are_read() {
+        assert_eq!(bytes("64K"), Ok(65_536));
+        assert_eq!(ring_bytes("8M"), Ok(RING_BYTES_DEFAULT));
+        for wrong in ["", "K", "8T", "-4", "3M", "4K", "2G", "99999999999999999999"] {
+            assert!(ring_bytes(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
+        for wrong in ["soon", "-1", "0", "1e99", "NaN"] {
+            assert!(seconds(wrong).is_err(), "{wrong}");
+        }
+    }
+}

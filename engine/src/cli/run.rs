@@ -1,0 +1,181 @@
+//! A capture with its exporter: started, run until something ends it, stopped within a bound.
+
+use std::{
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering},
+    },
+    time::Duration,
+};
+
+use crate::{
+    capture::{self, Capture, Log, Outcome, Started},
+    export::{
+        config,
+        exporter::{Exporter, Inlet, Outputs, Report},
+    },
+    flow::{self, IdSource, Roles},
+    genai,
+    limits::EXCHANGE_QUEUE_MAX,
+    metrics::{Metrics, Total},
+    output::Lines,
+    sys::{clock::UnixOffset, process},
+    worker::{Duty, Queues},
+};
+
+use super::options::{CaptureOptions, OutputOptions};
+
+/// How long draining and flushing may take at the end.
+pub const SHUTDOWN_MAX: Duration = Duration::from_secs(5);
+
+/// Everything that a capture with its exporter needs.
+pub struct Plan {
+    /// What to capture.
+    pub capture: capture::Settings,
+    /// Which spans.
+    pub roles: Roles,
+    /// What of a call.
+    pub call: genai::Options,
+    /// When an exchange is given up.
+    pub idle: Duration,
+    /// What is made of it.
+    pub outputs: Outputs,
+    /// Where notes go.
+    pub log: Log,
+}
+
+impl Plan {
+    /// Everything, exported to the collector at this base URL, without a note.
+    pub fn exporting_to(endpoint: &str) -> anyhow::Result<Self> {
+        let output =
+            OutputOptions { otel: true, otel_endpoint: Some(endpoint.to_owned()), ..OutputOptions::default() };
+        let capture =
+            CaptureOptions { ring_size: capture::RING_BYTES_DEFAULT, quiet: true, ..CaptureOptions::default() };
+        // The demo's own endpoint is meant, whatever the environment says.
+        let flags = config::Flags { endpoint: output.otel_endpoint.clone() };
+        let mut settings = config::settings(&flags, &|_| None)?.settings;
+        if let Some(settings) = &mut settings {
+            settings.batch.delay = Duration::from_millis(200);
+        }
+        Ok(Self {
+            capture: capture.settings(false)?,
+            roles: output.role,
+            call: output.call(),
+            idle: output.idle_timeout,
+            outputs: Outputs { otlp: settings, lines: None },
+            log: quiet(),
+        })
+    }
+}
+
+/// Notes that nobody reads.
+pub fn quiet() -> Log {
+    Arc::new(|_| {})
+}
+
+/// Notes on stderr.
+pub fn notes(wanted: bool) -> Log {
+    if wanted { Arc::new(|text| eprintln!("agentsight: {text}")) } else { quiet() }
+}
+
+/// A capture that runs.
+pub struct Running {
+    capture: Capture,
+    exporter: Exporter,
+    metrics: Arc<Metrics>,
+    broken: Option<Arc<AtomicBool>>,
+    /// What was attached.
+    pub started: Started,
+}
+
+/// Everything that is known at the end.
+pub struct Ended {
+    /// The kernel side.
+    pub kernel: Outcome,
+    /// The export.
+    pub report: Report,
+    /// The counters.
+    pub metrics: Arc<Metrics>,
+}
+
+impl Ended {
+    /// Every loss of which there was any, by its name.
+    pub fn drops(&self) -> impl Iterator<Item = (&'static str, u64)> {
+        let user = self.metrics.all_losses().map(|(cause, count)| (cause.name(), count));
+        self.kernel.drops().filter(|(_, count)| *count > 0).chain(user)
+    }
+}
+
+impl Running {
+    /// Starts everything.
+    pub fn start(plan: Plan) -> anyhow::Result<Self> {
+        let metrics = Arc::new(Metrics::default());
+        let workers = plan.capture.workers;
+        let queues = Queues::new(workers, EXCHANGE_QUEUE_MAX);
+        let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
+        let broken = plan.outputs.lines.as_ref().map(Lines::broken);
+        let ids = IdSource::random();
+        let clock = UnixOffset::measure();
+        let (roles, call) = (plan.roles, plan.call);
+        let idle_ns = u64::try_from(plan.idle.as_nanos()).unwrap_or(u64::MAX);
+        let (capture, started) = Capture::start(&plan.capture, &metrics, &plan.log, |worker, verdicts| Duty::Follow {
+            settings: flow::Settings {
+                roles,
+                call: call.clone(),
+                idle_ns,
+                clock,
+                ids,
+                describe: |pid, info| match process::describe(pid) {
+                    // It ended before it could be looked at.
+                    described if described.executable.is_none() => flow::describe_by_comm(pid, info),
+                    described => described,
+                },
+                worker,
+            },
+            queues: queues.clone(),
+            verdicts: Some(verdicts),
+        })?;
+        let exporter = Exporter::spawn(inlet, plan.outputs, Arc::clone(&metrics), plan.log)?;
+        Ok(Self { capture, exporter, metrics, broken, started })
+    }
+
+    /// Chooses a process while running.
+    pub fn choose_process(&self, pid: u32) -> anyhow::Result<()> {
+        Ok(self.capture.choose_process(pid)?)
+    }
+
+    /// True when going on is of no use: nobody reads the lines, or the exporter is gone.
+    pub fn is_pointless(&self) -> bool {
+        self.exporter.is_finished() || self.broken.as_ref().is_some_and(|broken| broken.load(Ordering::Relaxed))
+    }
+
+    /// Detaches, drains, flushes.
+    pub fn stop(self, limit: Duration) -> Ended {
+        let kernel = self.capture.stop();
+        let report = self.exporter.shutdown(limit);
+        Ended { kernel, report, metrics: self.metrics }
+    }
+}
+
+/// One line at the end for people.
+pub fn summary(ended: &Ended, exports: bool) -> String {
+    let total = |total| ended.metrics.total(total);
+    let mut text = format!(
+        "{} calls from {} requests on {} connections, {} records with {} bytes",
+        ended.report.exchanges,
+        total(Total::Requests),
+        total(Total::Connections),
+        total(Total::Records),
+        total(Total::RecordBytes)
+    );
+    if exports {
+        text.push_str(&format!(", {} spans exported", ended.report.exported));
+    }
+    let drops: Vec<String> = ended.drops().map(|(name, count)| format!("{name} {count}")).collect();
+    if drops.is_empty() {
+        text.push_str("; nothing was dropped");
+    } else {
+        text.push_str(&format!("; DROPPED: {}", drops.join(", ")));
+    }
+    text
+}
