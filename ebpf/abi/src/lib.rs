@@ -52,8 +52,9 @@ pub struct Conn {
 }
 
 /// What a connection's failed reads tell. `SSL_read` returns 0 at the end of what the peer sends and
-/// less when it would have to wait; `SSL_read_ex` returns 0 for both, so there the order decides: a
-/// reader that waits elsewhere fails once after all data that is there, and again only at the end.
+/// less when it would have to wait. `SSL_read_ex` returns 0 for both; there the answer to
+/// `SSL_get_error` tells, and when nobody asks, the order: a reader that waits elsewhere fails once
+/// after all data that is there, and again only at the end.
 pub mod reads {
     /// A read said that the peer has closed.
     pub const END: u32 = 1;
@@ -76,9 +77,18 @@ impl Conn {
     pub fn read_failed(&mut self, tells: Option<bool>) {
         match tells {
             Some(true) => self.reads |= reads::END,
-            Some(false) => self.reads |= reads::WAITS_ELSEWHERE,
+            Some(false) => {
+                self.reads |= reads::WAITS_ELSEWHERE;
+                self.failed_reads = 0;
+            }
             None => self.failed_reads = self.failed_reads.saturating_add(1),
         }
+    }
+
+    /// Whether why the last read failed is still open.
+    #[inline(always)]
+    pub fn wonders(&self) -> bool {
+        self.verdict == verdict::CAPTURE && self.failed_reads != 0
     }
 
     /// The peer has closed, as far as the reads tell.
@@ -128,6 +138,18 @@ pub struct Call {
     pub direction: u64,
 }
 
+/// What `SSL_get_error` says of a failed read: true at the end of what the peer sends, false when the
+/// caller has to wait. SSL_get_error(3): 2 and 3 are WANT_READ and WANT_WRITE, 1, 5 and 6 are the
+/// failures SSL, SYSCALL and ZERO_RETURN; others ask for something else.
+#[inline(always)]
+pub fn end_by_error(code: i32) -> Option<bool> {
+    match code {
+        1 | 5 | 6 => Some(true),
+        2 | 3 => Some(false),
+        _ => None,
+    }
+}
+
 /// Connections that the kernel remembers; the least recently used one goes first.
 pub const CONNS_MAX: usize = 65_536;
 /// Calls in flight at once; more evict the one that began first.
@@ -149,7 +171,8 @@ const _: () = assert!(VERDICT_EVERY.is_power_of_two());
 mod tests {
     use super::*;
 
-    /// `d` data, `w` SSL_read that would wait, `e` SSL_read at the end, `f` SSL_read_ex that failed.
+    /// `d` data, `w` SSL_read that would wait, `e` SSL_read at the end, `f` SSL_read_ex that
+    /// failed, a digit what SSL_get_error answered.
     fn check(story: &str, closed: bool) {
         let mut conn = Conn {
             id: 1,
@@ -167,6 +190,10 @@ mod tests {
                 'd' => conn.read_data(),
                 'w' => conn.read_failed(Some(false)),
                 'e' => conn.read_failed(Some(true)),
+                '0'..='9' => match end_by_error(step as i32 - '0' as i32) {
+                    Some(end) if conn.wonders() => conn.read_failed(Some(end)),
+                    _ => {}
+                },
                 _ => conn.read_failed(None),
             }
         }
@@ -182,5 +209,9 @@ mod tests {
         check("ddf", true);
         check("dfdfdf", false);
         check("dfdfdff", true);
+        check("df2df2", false);
+        check("df2df6", true);
+        check("df2f2f2", false);
+        check("df5", true);
     }
 }

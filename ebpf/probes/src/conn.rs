@@ -44,6 +44,27 @@ pub fn remember(key: &ConnKey, verdict: u32) {
     }
 }
 
+/// Remembers a connection that was made just now. `SSL_new` may have called `SSL_clear`, which has
+/// remembered it already; anything else that is known of its address is of an object that is gone.
+#[inline(always)]
+pub fn made(key: &ConnKey) {
+    if let Some(conn) = CONNS.get_ptr(key) {
+        // SAFETY: read at once, by the thread that is making the object.
+        if unsafe { (*conn).verdict } == verdict::FRESH {
+            return;
+        }
+        end(key, 0);
+    }
+    remember(key, verdict::FRESH);
+}
+
+/// True while why the last read failed is open.
+#[inline(always)]
+pub fn wonders(ssl: u64) -> bool {
+    // SAFETY: read at once.
+    CONNS.get_ptr(&key(ssl)).is_some_and(|conn| unsafe { (*conn).wonders() })
+}
+
 /// Tells the end of a connection and forgets it.
 #[inline(always)]
 pub fn end(key: &ConnKey, reason: u16) {

@@ -1,7 +1,7 @@
-//! Uprobes on the functions of OpenSSL's API (SSL_read(3), SSL_write(3), SSL_new(3), SSL_clear(3),
-//! SSL_free(3)), which LibreSSL and BoringSSL share.
+//! Uprobes on the functions of OpenSSL's API (SSL_read(3), SSL_write(3), SSL_get_error(3), SSL_new(3),
+//! SSL_clear(3), SSL_free(3)), which LibreSSL and BoringSSL share.
 
-use agentsight_abi::{Call, CallKey, Direction, DropCause, flags, verdict};
+use agentsight_abi::{Call, CallKey, Direction, DropCause, end_by_error, flags, verdict};
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
@@ -41,13 +41,7 @@ pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
 /// The return of any of the four.
 #[uretprobe]
 pub fn ssl_return(ctx: RetProbeContext) -> u32 {
-    // On x86_64 `ret` has popped the return address already.
-    let stack = stack_pointer(ctx.regs).wrapping_sub(if cfg!(bpf_target_arch = "x86_64") { 8 } else { 0 });
-    let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack };
-    let Some(call) = CALLS.get_ptr(&key) else { return 0 };
-    // SAFETY: this thread put it there and nobody else uses its key.
-    let call = unsafe { *call };
-    let _ = CALLS.remove(&key);
+    let Some(call) = take_call(&ctx) else { return 0 };
     // The functions return an int; only the low half of the register counts.
     let returned = ctx.ret::<u64>() as i32;
     if returned <= 0 {
@@ -74,7 +68,29 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
 pub fn ssl_new_return(ctx: RetProbeContext) -> u32 {
     let ssl: u64 = ctx.ret();
     if ssl != 0 && selected() {
-        conn::remember(&conn::key(ssl), verdict::FRESH);
+        conn::made(&conn::key(ssl));
+    }
+    0
+}
+
+/// `int SSL_get_error(const SSL *ssl, int ret)`
+#[uprobe]
+pub fn ssl_get_error(ctx: ProbeContext) -> u32 {
+    let Some(ssl) = ctx.arg::<u64>(0) else { return 0 };
+    if conn::wonders(ssl) {
+        let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: stack_pointer(ctx.regs) };
+        let call = Call { ssl, buffer: 0, count: 0, entered_ns: 0, direction: Direction::Read as u64 };
+        // When the map refuses it, the order of reads has to tell.
+        let _ = CALLS.insert(&key, &call, BPF_ANY as u64);
+    }
+    0
+}
+
+#[uretprobe]
+pub fn ssl_get_error_return(ctx: RetProbeContext) -> u32 {
+    let Some(call) = take_call(&ctx) else { return 0 };
+    if let Some(end) = end_by_error(ctx.ret::<u64>() as i32) {
+        conn::read_failed(call.ssl, Some(end));
     }
     0
 }
@@ -111,6 +127,18 @@ fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
         count_drop(DropCause::CallMapFull, 0);
     }
     0
+}
+
+/// The call that returns here, which its entry has stashed.
+#[inline(always)]
+fn take_call(ctx: &RetProbeContext) -> Option<Call> {
+    // On x86_64 `ret` has popped the return address already.
+    let stack = stack_pointer(ctx.regs).wrapping_sub(if cfg!(bpf_target_arch = "x86_64") { 8 } else { 0 });
+    let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack };
+    // SAFETY: this thread put it there and nobody else uses its key.
+    let call = unsafe { *CALLS.get_ptr(&key)? };
+    let _ = CALLS.remove(&key);
+    Some(call)
 }
 
 #[inline(always)]

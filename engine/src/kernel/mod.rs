@@ -71,6 +71,7 @@ pub const HOOKS: &[(&str, Option<&str>, Option<&str>)] = &[
     ("SSL_read", Some("ssl_read"), Some("ssl_return")),
     ("SSL_write_ex", Some("ssl_write_ex"), Some("ssl_return")),
     ("SSL_read_ex", Some("ssl_read_ex"), Some("ssl_return")),
+    ("SSL_get_error", Some("ssl_get_error"), Some("ssl_get_error_return")),
     ("SSL_new", None, Some("ssl_new_return")),
     ("SSL_clear", Some("ssl_clear"), None),
     ("SSL_free", Some("ssl_free"), None),
