@@ -2,10 +2,9 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, nothing, openai_responses, sure};
+use super::{Dialect, Route, openai_responses, plain, sure};
 use crate::genai::{
-    BodyKind,
-    facts::{Facts, Rule, Sum, To, rule, whole},
+    facts::{Facts, Rule, To, rule, whole},
     json::Json,
     route::Target,
     wanted::Wanted,
@@ -13,22 +12,13 @@ use crate::genai::{
 use crate::wire::RequestHead;
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "openai.fetch",
-    operation: "fetch_response",
     openai_api_type: Some("responses"),
     routes: &[Route { method: "GET", ..sure("responses/{response}") }],
-    fits: nothing,
-    claims: nothing,
     request_head: Some(cursor),
-    response_head: None,
-    request: &[],
     response: RESPONSE,
     event: &[rule(&["response"], To::Inside(RESPONSE))],
-    wanted: &WANTED,
     last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
-    sum: Sum::Inclusive,
+    ..plain("openai.fetch", "fetch_response", &WANTED)
 };
 
 /// What a fetch tells of the response: no usage, which was counted when it was made.
