@@ -102,6 +102,18 @@ impl Recorded {
     }
 }
 
+/// The documents of a recorded stream, whatever its form.
+pub(super) fn split_events(recorded: &Recorded, event: &mut dyn FnMut(&[u8])) {
+    let body = &recorded.response;
+    let kind = match body.first() {
+        Some(b'[') => BodyKind::JsonArray,
+        Some(b'{') => BodyKind::Json,
+        Some(0) => BodyKind::AwsEventStream,
+        _ => BodyKind::EventStream,
+    };
+    split(kind, body, &mut |_, data| event(data));
+}
+
 fn field<'f>(name: &'f str, value: &'f str) -> Field<'f> {
     Field { name: name.as_bytes(), value: value.as_bytes() }
 }

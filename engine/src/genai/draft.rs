@@ -4,6 +4,7 @@ use bumpalo::Bump;
 
 use super::{
     base64,
+    content::Content,
     dialect::{DIALECTS, Dialect},
     facts::{Facts, Sum},
     failure,
@@ -89,6 +90,8 @@ pub struct Draft<'a> {
     says_anthropic: bool,
     /// The provider's rule knew the host.
     host_known: bool,
+    /// Messages, if they are asked for.
+    content: Option<Content<'a>>,
     /// The status is that of an error.
     status_failed: bool,
 }
@@ -103,7 +106,7 @@ impl Family for DraftFamily {
 impl<'a> Draft<'a> {
     /// Begins with the request's head. `None` when method and path say that it is no LLM call: then
     /// nothing more has to be read.
-    pub fn new(arena: &'a Bump, head: &RequestHead<'_>, _options: &Options) -> Option<Self> {
+    pub fn new(arena: &'a Bump, head: &RequestHead<'_>, options: &Options) -> Option<Self> {
         let target = Target::of(head)?;
         let (provider, host_known) = route::provider_of(arena, &target);
         let matched = route::dialect(head.method, &target, provider);
@@ -132,6 +135,7 @@ impl<'a> Draft<'a> {
             path_model: path_model.and_then(|model| route::percent_decoded(arena, model)),
             says_anthropic: wire::field(head.fields, "anthropic-version").is_some(),
             host_known,
+            content: options.capture_content.then(|| Content::new(options.content_bytes_max)),
             status_failed: false,
         })
     }
@@ -163,6 +167,9 @@ impl<'a> Draft<'a> {
         }
         let Some(dialect) = self.dialect else { return Verdict::NotACall };
         self.facts.read(arena, json, dialect.request);
+        if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
+            content.request(arena, &mut self.facts.call, reader, json);
+        }
         self.known()
     }
 
@@ -237,6 +244,9 @@ impl<'a> Draft<'a> {
         }
         let dialect = self.corrected(dialect, json);
         self.facts.read(arena, json, dialect.response);
+        if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
+            content.response(arena, reader, json);
+        }
         self.facts.ended = true;
     }
 
@@ -299,7 +309,11 @@ impl<'a> Draft<'a> {
         data: &[u8],
         scratch: &mut Scratch,
     ) {
-        if name == b"error" || self.status_failed || dialect.wanted.is_in(data, &self.facts.call) {
+        if name == b"error"
+            || self.status_failed
+            || self.content.is_some()
+            || dialect.wanted.is_in(data, &self.facts.call)
+        {
             let _no_json = scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
         }
     }
@@ -311,6 +325,9 @@ impl<'a> Draft<'a> {
             self.facts.fail(arena, failure::of_body(json).kind);
         }
         self.facts.read(arena, json, dialect.event);
+        if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
+            content.event(arena, reader, json);
+        }
         let kind = json.get("type").and_then(Json::text);
         self.facts.ended |= kind.is_some_and(|kind| dialect.last_events.contains(&kind));
     }
@@ -325,7 +342,12 @@ impl<'a> Draft<'a> {
             Ended::Complete | Ended::Cancelled | Ended::Lost => false,
         };
         let status = self.facts.call.status_code.filter(|_| self.status_failed);
-        let failed = self.facts.failed || broken || status.is_some();
+        self.facts.failed |= broken || status.is_some();
+        if let Some(content) = &mut self.content {
+            let (call, reason) = self.facts.finishing();
+            content.finish(arena, call, reason);
+        }
+        let failed = self.facts.failed;
         let call = &mut self.facts.call;
         call.error_type = match (failed, call.error_type, status) {
             (false, ..) => None,

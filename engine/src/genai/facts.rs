@@ -134,10 +134,15 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The reason why `choice` ended.
-    pub fn finish_reason(&self, choice: i64) -> Option<&'a str> {
-        let at = self.finish.as_slice().binary_search_by_key(&choice, |(choice, _)| *choice).ok()?;
-        self.finish.as_slice().get(at).map(|(_, reason)| *reason)
+    /// The call, and the reasons why its choices ended. An answer that was broken off has none.
+    pub fn finishing(&mut self) -> (&mut Call<'a>, impl Fn(i64) -> &'a str) {
+        let (finish, failed) = (&self.finish, self.failed);
+        let reason = move |choice: i64| {
+            let at = finish.as_slice().binary_search_by_key(&choice, |(choice, _)| *choice).ok();
+            let reason = at.and_then(|at| finish.as_slice().get(at)).map(|(_, reason)| *reason);
+            reason.unwrap_or(if failed { "error" } else { "" })
+        };
+        (&mut self.call, reason)
     }
 
     /// The finished call.

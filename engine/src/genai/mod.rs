@@ -11,6 +11,7 @@
 //! span's identity, of which only the request's `traceparent` is read.
 
 mod base64;
+mod content;
 mod dialect;
 mod draft;
 mod facts;
@@ -22,6 +23,8 @@ mod text;
 mod trace_context;
 mod wanted;
 
+#[cfg(test)]
+mod content_tests;
 #[cfg(test)]
 mod corpus_tests;
 

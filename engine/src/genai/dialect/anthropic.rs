@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, has_array, likely, plain, sure};
+use super::{Dialect, Route, content, has_array, likely, plain, sure};
 use crate::genai::{
     facts::{Facts, Rule, Sum, To, rule},
     json::Json,
@@ -23,6 +23,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     event: EVENT,
     last_events: &["message_stop"],
     sum: Sum::CacheApart,
+    content: Some(&content::ANTHROPIC),
     ..plain("anthropic", "chat", &WANTED)
 };
 

@@ -1,6 +1,6 @@
 //! Anthropic's older text completions.
 
-use super::{Dialect, Route, likely, plain, sure};
+use super::{Dialect, Route, content, likely, plain, sure};
 use crate::genai::{
     facts::{Rule, To, rule},
     provider,
@@ -13,6 +13,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     request: REQUEST,
     response: RESPONSE,
     event: RESPONSE,
+    content: Some(&content::ANTHROPIC_COMPLETE),
     ..plain("anthropic.complete", "text_completion", &WANTED)
 };
 

@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, plain, sure};
+use super::{Dialect, Route, content, plain, sure};
 use crate::{
     genai::{
         BodyKind,
@@ -21,6 +21,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     last_events: &["metadata"],
     stream: BodyKind::AwsEventStream,
     sum: Sum::CacheApart,
+    content: Some(&content::BEDROCK_CONVERSE),
     ..plain("bedrock.converse", "chat", &WANTED)
 };
 

@@ -3,7 +3,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, anthropic, bedrock_converse, openai_chat, plain, sure};
+use super::{Dialect, Route, anthropic, bedrock_converse, content, openai_chat, plain, sure};
 use crate::{
     genai::{
         BodyKind,
@@ -29,6 +29,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     stream: BodyKind::AwsEventStream,
     sum: Sum::CacheApart,
     wrapped: true,
+    content: Some(&content::BEDROCK_INVOKE),
     ..plain("bedrock.invoke", "chat", &WANTED)
 };
 

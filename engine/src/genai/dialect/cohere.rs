@@ -1,6 +1,6 @@
 //! Cohere's chat, versions 1 and 2, and its older `generate`.
 
-use super::{Dialect, has_array, plain, sure};
+use super::{Dialect, content, has_array, plain, sure};
 use crate::genai::{
     facts::{Rule, To, rule},
     json::Json,
@@ -18,6 +18,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     response: RESPONSE,
     event: EVENT,
     last_events: &["message-end", "stream-end", "[DONE]"],
+    content: Some(&content::COHERE),
     ..plain("cohere", "chat", &WANTED)
 };
 
@@ -30,6 +31,7 @@ pub(super) static GENERATE: Dialect = Dialect {
     response: RESPONSE,
     event: EVENT,
     last_events: &["stream-end"],
+    content: Some(&content::COHERE),
     ..plain("cohere.generate", "text_completion", &WANTED)
 };
 

@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, openai_chat, plain, sure};
+use super::{Dialect, content, openai_chat, plain, sure};
 use crate::{
     genai::{
         facts::{Facts, Rule, To, rule},
@@ -18,6 +18,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     request: REQUEST,
     response: RESPONSE,
     event: RESPONSE,
+    content: Some(&content::DASHSCOPE),
     ..plain("dashscope", "chat", &WANTED)
 };
 

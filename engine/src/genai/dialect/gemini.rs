@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, has_array, plain, sure};
+use super::{Dialect, Route, content, has_array, plain, sure};
 use crate::genai::{
     BodyKind,
     facts::{Facts, Rule, Sum, To, rule},
@@ -23,6 +23,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     // Without `alt=sse` a stream is an array that arrives element by element.
     stream: BodyKind::JsonArray,
     sum: Sum::ReasoningApart,
+    content: Some(&content::GEMINI),
     ..plain("gemini", "generate_content", &WANTED)
 };
 

@@ -1,6 +1,6 @@
 //! Gemini's Interactions API.
 
-use super::{Dialect, has_text, likely, plain};
+use super::{Dialect, content, has_text, likely, plain};
 use crate::genai::{
     facts::{Rule, Sum, To, rule},
     json::Json,
@@ -17,6 +17,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     event: &[rule(&["interaction"], To::Inside(RESPONSE))],
     last_events: &["interaction.completed", "interaction.complete", "done", "[DONE]"],
     sum: Sum::ReasoningApart,
+    content: Some(&content::GEMINI_INTERACTIONS),
     ..plain("gemini.interactions", "generate_content", &WANTED)
 };
 

@@ -1,6 +1,6 @@
 //! llama.cpp's own completions.
 
-use super::{Dialect, has_text, likely, plain};
+use super::{Dialect, content, has_text, likely, plain};
 use crate::genai::{
     facts::{Rule, To, rule},
     wanted::Wanted,
@@ -12,6 +12,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     request: REQUEST,
     response: RESPONSE,
     event: RESPONSE,
+    content: Some(&content::LLAMA_CPP),
     ..plain("llama.cpp", "text_completion", &WANTED)
 };
 

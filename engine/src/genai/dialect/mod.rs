@@ -25,6 +25,7 @@ use bumpalo::Bump;
 
 use super::{
     BodyKind,
+    content::{self, Reader},
     facts::{Facts, Rule, Sum},
     json::Json,
     route::Target,
@@ -99,6 +100,8 @@ pub(super) struct Dialect {
     pub stream: BodyKind,
     /// How token counts add up.
     pub sum: Sum,
+    /// How its bodies are read for content.
+    pub content: Option<&'static Reader>,
     /// Whether the documents of a stream are base64 inside `bytes` of its messages.
     pub wrapped: bool,
 }
@@ -122,6 +125,7 @@ const fn plain(name: &'static str, operation: &'static str, wanted: &'static Wan
         streams_by_default: false,
         stream: BodyKind::EventStream,
         sum: Sum::Inclusive,
+        content: None,
         wrapped: false,
     }
 }

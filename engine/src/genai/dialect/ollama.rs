@@ -1,6 +1,6 @@
 //! Ollama's own API, whose responses are streams unless the request says otherwise.
 
-use super::{Dialect, has_array, has_text, likely, names_model, plain};
+use super::{Dialect, content, has_array, has_text, likely, names_model, plain};
 use crate::genai::{
     BodyKind,
     facts::{Rule, To, rule},
@@ -15,6 +15,7 @@ pub(super) static CHAT: Dialect = Dialect {
     event: RESPONSE,
     streams_by_default: true,
     stream: BodyKind::NdJson,
+    content: Some(&content::OLLAMA_CHAT),
     ..plain("ollama", "chat", &WANTED)
 };
 
@@ -26,6 +27,7 @@ pub(super) static GENERATE: Dialect = Dialect {
     event: RESPONSE,
     streams_by_default: true,
     stream: BodyKind::NdJson,
+    content: Some(&content::OLLAMA_GENERATE),
     ..plain("ollama.generate", "text_completion", &WANTED)
 };
 

@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, has_array, names_model, plain, sure};
+use super::{Dialect, content, has_array, names_model, plain, sure};
 use crate::genai::{
     facts::{Facts, Rule, To, rule},
     json::Json,
@@ -23,6 +23,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     response: RESPONSE,
     event: RESPONSE,
     last_events: &["[DONE]", "chat.completion.done"],
+    content: Some(&content::OPENAI_CHAT),
     ..plain("openai.chat", "chat", &WANTED)
 };
 

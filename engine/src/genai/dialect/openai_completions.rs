@@ -1,6 +1,6 @@
 //! OpenAI's legacy completions, and every server that speaks them.
 
-use super::{Dialect, has_text, likely, names_model, openai_chat, plain, sure};
+use super::{Dialect, content, has_text, likely, names_model, openai_chat, plain, sure};
 use crate::genai::{
     facts::{Rule, To, rule},
     wanted::Wanted,
@@ -21,6 +21,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     response: RESPONSE,
     event: RESPONSE,
     last_events: &["[DONE]"],
+    content: Some(&content::OPENAI_COMPLETIONS),
     ..plain("openai.completions", "text_completion", &WANTED)
 };
 

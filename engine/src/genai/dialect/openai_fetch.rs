@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, openai_responses, plain, sure};
+use super::{Dialect, Route, content, openai_responses, plain, sure};
 use crate::genai::{
     facts::{Facts, Rule, To, rule, whole},
     json::Json,
@@ -18,6 +18,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     response: RESPONSE,
     event: &[rule(&["response"], To::Inside(RESPONSE))],
     last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
+    content: Some(&content::OPENAI_RESPONSES),
     ..plain("openai.fetch", "fetch_response", &WANTED)
 };
 

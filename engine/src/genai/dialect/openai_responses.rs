@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, has_text, likely, names_model, plain, sure};
+use super::{Dialect, content, has_text, likely, names_model, plain, sure};
 use crate::genai::{
     facts::{Facts, Rule, To, rule, whole},
     json::Json,
@@ -18,6 +18,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     response: RESPONSE,
     event: EVENT,
     last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
+    content: Some(&content::OPENAI_RESPONSES),
     ..plain("openai.responses", "chat", &WANTED)
 };
 

@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, has_text, likely, plain};
+use super::{Dialect, Route, content, has_text, likely, plain};
 use crate::genai::{
     BodyKind,
     facts::{Facts, Rule, To, rule, whole},
@@ -22,6 +22,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     response: &[whole(To::Custom(response))],
     event: DOCUMENT,
     stream: BodyKind::EventStream,
+    content: Some(&content::TGI),
     ..plain("tgi", "text_completion", &WANTED)
 };
 

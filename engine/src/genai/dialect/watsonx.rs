@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, has_text, likely, openai_chat, plain};
+use super::{Dialect, Route, content, has_text, likely, openai_chat, plain};
 use crate::genai::{
     facts::{Facts, Rule, To, rule, whole},
     json::Json,
@@ -23,6 +23,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     request: REQUEST,
     response: RESPONSE,
     event: EVENT,
+    content: Some(&content::WATSONX),
     ..plain("watsonx", "text_completion", &WANTED)
 };
 
@@ -67,6 +68,7 @@ pub(super) static CHAT: Dialect = Dialect {
     request: CHAT_REQUEST,
     response: CHAT_RESPONSE,
     event: CHAT_RESPONSE,
+    content: Some(&content::OPENAI_CHAT),
     ..plain("watsonx.chat", "chat", &CHAT_WANTED)
 };
 
