@@ -132,6 +132,44 @@ fn content_changes_nothing_else() {
     }
 }
 
+#[test]
+fn damaged_bodies_do_no_harm() {
+    let Some((recorded, _)) = corpus() else { return };
+    let mut scratch = Scratch::default();
+    // A generator of Marsaglia's (xorshift), seeded so that a failure repeats.
+    let mut state = 0x9e37_79b9_7f4a_7c15_u64;
+    let mut random = move |below: usize| {
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        usize::try_from(state % below.max(1) as u64).unwrap()
+    };
+    let interesting = b"\"\\{}[]:,0-9eE.nulltrue\x00\xff\xed\xa0\x80";
+    for exchange in &recorded {
+        for round in 0..6 {
+            let arena = Bump::new();
+            let options = Options { capture_content: round % 2 == 0, content_bytes_max: random(5000) };
+            let call = exchange.drive_changed(&arena, &mut scratch, &options, &mut |bytes| match random(4) {
+                0 => bytes.truncate(random(bytes.len() + 1)),
+                1 => bytes.extend_from_within(random(bytes.len() + 1)..),
+                2 => {}
+                _ => {
+                    for _ in 0..=random(4) {
+                        let (at, to) = (random(bytes.len()), interesting[random(interesting.len())]);
+                        bytes.iter_mut().skip(at).take(1).for_each(|byte| *byte = to);
+                    }
+                }
+            });
+            for (name, text) in call.iter().flat_map(attributes) {
+                if let Some(text) = text {
+                    assert!(text.len() <= options.content_bytes_max.max(2), "{} {name}", exchange.id);
+                    serde_json::from_str::<Value>(text).unwrap_or_else(|error| panic!("{error}: {text}"));
+                }
+            }
+        }
+    }
+}
+
 /// What is said and thought in the deltas of a stream, as plainly as it can be put together.
 fn oracle(family: &str, exchange: &Recorded) -> Option<String> {
     let mut said = BTreeMap::<i64, String>::new();

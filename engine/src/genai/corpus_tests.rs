@@ -75,6 +75,24 @@ impl Recorded {
 
     /// Drives a draft through the exchange.
     pub fn drive<'a>(&self, arena: &'a Bump, scratch: &mut Scratch, options: &Options) -> Option<Call<'a>> {
+        self.drive_changed(arena, scratch, options, &mut |_| {})
+    }
+
+    /// The same, after something happened to the bodies and events.
+    pub fn drive_changed<'a>(
+        &self,
+        arena: &'a Bump,
+        scratch: &mut Scratch,
+        options: &Options,
+        change: &mut dyn FnMut(&mut Vec<u8>),
+    ) -> Option<Call<'a>> {
+        let mut changes = false;
+        let mut changed = |bytes: &[u8]| {
+            let mut copy = bytes.to_vec();
+            change(&mut copy);
+            changes |= copy != bytes;
+            copy
+        };
         let fields: Vec<_> = self.fields.iter().map(|(name, value)| field(name, value)).collect();
         let head = RequestHead {
             method: self.method.as_bytes(),
@@ -84,19 +102,20 @@ impl Recorded {
         };
         let mut draft = Draft::new(arena, &head, options)?;
         if draft.wants_request_body() {
-            let verdict = draft.request_body(arena, &mut self.request.clone(), scratch, options);
+            let verdict = draft.request_body(arena, &mut changed(&self.request), scratch, options);
             (verdict == Verdict::Call).then_some(())?;
         }
         let fields: Vec<_> = self.response_fields.iter().map(|(name, value)| field(name, value)).collect();
         let kind = draft.response_head(arena, &ResponseHead { status: self.status, fields: &fields });
         let mut chunks = 0;
         split(kind, &self.response, &mut |name, data| {
-            chunks += usize::from(draft.event(arena, name, data, scratch, options));
+            chunks += usize::from(draft.event(arena, name, &changed(data), scratch, options));
         });
         match kind {
-            BodyKind::Json => draft.response_body(arena, &mut self.response.clone(), scratch, options),
+            BodyKind::Json => draft.response_body(arena, &mut changed(&self.response), scratch, options),
             BodyKind::Skip => {}
-            _ => assert!(chunks > 0, "{}: no data in a stream", self.id),
+            // Only damage makes a stream of nothing.
+            _ => assert!(chunks > 0 || changes, "{}: no data in a stream", self.id),
         }
         Some(draft.finish(arena, Ended::Complete, options))
     }

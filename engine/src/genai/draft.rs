@@ -142,7 +142,8 @@ impl<'a> Draft<'a> {
 
     /// Whether the request's body has to be handed over.
     pub fn wants_request_body(&self) -> bool {
-        self.dialect.is_none_or(|dialect| !dialect.request.is_empty())
+        let has_content = |dialect: &Dialect| self.content.is_some() && dialect.content.is_some();
+        self.dialect.is_none_or(|dialect| !dialect.request.is_empty() || has_content(dialect))
     }
 
     /// The whole request body, its codings removed. It is parsed in place.

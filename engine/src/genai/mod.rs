@@ -27,6 +27,8 @@ mod wanted;
 mod content_tests;
 #[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod draft_tests;
 
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
 pub use json::Scratch;

@@ -57,6 +57,11 @@ impl<'h> Target<'h> {
             .map(|(_, value)| value)
     }
 
+    /// The segment that follows `name`, as sent.
+    pub fn after(&self, name: &str) -> Option<&'h str> {
+        self.segments().skip_while(|segment| *segment != name).nth(1)
+    }
+
     /// The path's segments; doubled slashes don't count.
     fn segments(&self) -> impl DoubleEndedIterator<Item = &'h str> + use<'h> {
         self.path.split('/').filter(|segment| !segment.is_empty())
@@ -139,8 +144,11 @@ fn matches<'h>(pattern: &str, target: &Target<'h>) -> Option<(usize, Option<&'h 
         if value.is_empty() {
             return None;
         }
-        if name == "model" {
-            model = Some(value);
+        match name {
+            "model" => model = Some(value),
+            // Others have responses too; OpenAI's begin like this, wherever they are served.
+            "response" if !value.starts_with("resp_") => return None,
+            _ => {}
         }
     }
     Some((count, model))

@@ -3,7 +3,7 @@
 use bumpalo::Bump;
 
 use super::{
-    super::json::Json,
+    super::{base64, json::Json},
     Prompt, Reader, anthropic, openai,
     output::{Kind, Output},
     part::{Arguments, Part},
@@ -104,6 +104,23 @@ fn event<'a>(output: &mut Output<'a>, arena: &'a Bump, event: Json<'_>) {
         output.push(arena, 0, Kind::Text, key, text(&["text"]));
         output.push(arena, 0, Kind::Reasoning, key, text(&["reasoningContent", "text"]));
         output.push(arena, 0, Kind::ToolCall, key, text(&["toolUse", "input"]));
+    }
+}
+
+/// Agents. What they answer is text in base64.
+pub(in crate::genai) static AGENT: Reader =
+    Reader { request: agent_request, response: agent_event, event: agent_event };
+
+fn agent_request(prompt: &mut Prompt<'_>, body: Json<'_>) {
+    openai::user(&mut prompt.input, body.get("inputText"));
+}
+
+fn agent_event<'a>(output: &mut Output<'a>, arena: &'a Bump, event: Json<'_>) {
+    let Some(bytes) = event.get("bytes").and_then(Json::text) else { return };
+    let mut decoded = bumpalo::collections::Vec::new_in(arena);
+    if base64::decode(bytes.as_bytes(), &mut decoded).is_some() {
+        // A character may be split between two chunks; what is left of it is no text.
+        decoded.utf8_chunks().for_each(|chunk| output.push(arena, 0, Kind::Text, 0, chunk.valid()));
     }
 }
 

@@ -16,11 +16,11 @@ mod writer;
 use bumpalo::Bump;
 
 pub(super) use anthropic::{COMPLETE as ANTHROPIC_COMPLETE, MESSAGES as ANTHROPIC};
-pub(super) use bedrock::{CONVERSE as BEDROCK_CONVERSE, INVOKE as BEDROCK_INVOKE};
+pub(super) use bedrock::{AGENT as BEDROCK_AGENT, CONVERSE as BEDROCK_CONVERSE, INVOKE as BEDROCK_INVOKE};
 pub(super) use cohere::CHAT as COHERE;
 pub(super) use gemini::{GENERATE as GEMINI, INTERACTIONS as GEMINI_INTERACTIONS};
 pub(super) use openai::{CHAT as OPENAI_CHAT, COMPLETIONS as OPENAI_COMPLETIONS};
-pub(super) use others::{DASHSCOPE, LLAMA_CPP, OLLAMA_CHAT, OLLAMA_GENERATE, TGI, WATSONX};
+pub(super) use others::{DASHSCOPE, LLAMA_CPP, MISTRAL_CONVERSATIONS, OLLAMA_CHAT, OLLAMA_GENERATE, TGI, WATSONX};
 use output::Output;
 pub(super) use responses::RESPONSES as OPENAI_RESPONSES;
 use writer::Writer;

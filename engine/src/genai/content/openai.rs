@@ -40,7 +40,7 @@ pub(super) fn tools(prompt: &mut Prompt<'_>, body: Json<'_>) {
 }
 
 /// One message of a conversation.
-fn message(writer: &mut Writer<'_>, message: Json<'_>) {
+pub(super) fn message(writer: &mut Writer<'_>, message: Json<'_>) {
     let Some(role) = message.get("role").and_then(Json::text) else { return };
     writer.message(role, None, |writer| {
         if matches!(role, "tool" | "function") {

@@ -1,13 +1,16 @@
-//! Ollama, TGI, SGLang, llama.cpp, watsonx and DashScope.
+//! Ollama, TGI, SGLang, llama.cpp, watsonx, DashScope and Mistral's conversations.
 
 use bumpalo::Bump;
 
 use super::{
     super::json::Json,
     Prompt, Reader,
-    openai::{content_parts, messages, request as openai_request, tool_call, tool_call_deltas, tools, user},
+    openai::{
+        content_parts, message, message_parts, messages, request as openai_request, tool_call, tool_call_deltas, tools,
+        user,
+    },
     output::{Kind, Output},
-    part::Part,
+    part::{Arguments, Part},
 };
 
 /// Ollama's chat.
@@ -20,6 +23,10 @@ pub(in crate::genai) static OLLAMA_GENERATE: Reader =
 
 /// Text Generation Inference and SGLang.
 pub(in crate::genai) static TGI: Reader = Reader { request: tgi_request, response: tgi_response, event: tgi_event };
+
+/// Mistral's conversations.
+pub(in crate::genai) static MISTRAL_CONVERSATIONS: Reader =
+    Reader { request: conversation_request, response: conversation, event: conversation_event };
 
 /// llama.cpp's completions.
 pub(in crate::genai) static LLAMA_CPP: Reader = Reader { request: llama_request, response: llama, event: llama };
@@ -88,6 +95,51 @@ fn llama_request(prompt: &mut Prompt<'_>, body: Json<'_>) {
 
 fn llama<'a>(output: &mut Output<'a>, arena: &'a Bump, body: Json<'_>) {
     output.push(arena, 0, Kind::Text, 0, text(body, "content"));
+}
+
+fn conversation_request(prompt: &mut Prompt<'_>, body: Json<'_>) {
+    if let Some(text) = body.get("instructions").and_then(Json::text) {
+        prompt.system.part(&Part::Text(text));
+    }
+    if let Some(inputs) = body.get("inputs") {
+        user(&mut prompt.input, inputs.string().map(|_| inputs));
+        inputs.items().for_each(|one| message(&mut prompt.input, one));
+    }
+    tools(prompt, body);
+}
+
+fn conversation<'a>(output: &mut Output<'a>, arena: &'a Bump, body: Json<'_>) {
+    for entry in body.get("outputs").into_iter().flat_map(Json::items) {
+        output.begin(arena, 0);
+        match entry.get("type").and_then(Json::text) {
+            Some("function.call") => {
+                let id = entry.get("tool_call_id").and_then(Json::text);
+                let arguments = Arguments::of(entry.get("arguments"));
+                output.part(arena, 0, &Part::ToolCall { id, name: text(entry, "name"), arguments });
+            }
+            _ => message_parts(entry, &mut |part| output.part(arena, 0, part)),
+        }
+    }
+}
+
+fn conversation_event<'a>(output: &mut Output<'a>, arena: &'a Bump, event: Json<'_>) {
+    match event.get("type").and_then(Json::text) {
+        Some("message.output.delta") => {
+            let Some(content) = event.get("content") else { return };
+            content_parts(content, &mut |part| match part {
+                Part::Text(text) => output.flow(arena, 0, Kind::Text, text),
+                Part::Reasoning(text) => output.flow(arena, 0, Kind::Reasoning, text),
+                part => output.part(arena, 0, part),
+            });
+        }
+        Some("function.call.delta") => {
+            let key = event.get("output_index").and_then(Json::count).unwrap_or(0);
+            let id = event.get("tool_call_id").and_then(Json::text);
+            output.call(arena, 0, Kind::ToolCall, key, id, event.get("name").and_then(Json::text));
+            output.push(arena, 0, Kind::ToolCall, key, text(event, "arguments"));
+        }
+        _ => {}
+    }
 }
 
 fn watsonx_request(prompt: &mut Prompt<'_>, body: Json<'_>) {

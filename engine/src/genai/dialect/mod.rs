@@ -4,6 +4,7 @@
 
 mod anthropic;
 mod anthropic_complete;
+mod bedrock_agent;
 mod bedrock_converse;
 mod bedrock_invoke;
 mod cohere;
@@ -12,6 +13,7 @@ mod gemini;
 mod gemini_embeddings;
 mod gemini_interactions;
 mod llama_cpp;
+mod mistral_conversations;
 mod ollama;
 mod openai_chat;
 mod openai_completions;
@@ -46,6 +48,8 @@ pub(super) static DIALECTS: &[&Dialect] = &[
     &gemini_interactions::DIALECT,
     &bedrock_converse::DIALECT,
     &bedrock_invoke::DIALECT,
+    &bedrock_agent::DIALECT,
+    &mistral_conversations::DIALECT,
     &cohere::DIALECT,
     &cohere::GENERATE,
     &cohere::EMBED,

@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, content, has_array, names_model, plain, sure};
+use super::{Dialect, Route, content, has_array, likely, names_model, plain, sure};
 use crate::genai::{
     facts::{Facts, Rule, To, rule},
     json::Json,
@@ -16,6 +16,10 @@ pub(super) static DIALECT: Dialect = Dialect {
         sure("deployments/{model}/chat/completions"),
         // Mistral's agents.
         sure("agents/completions"),
+        // Mistral's models on Vertex, any model on Databricks.
+        sure("publishers/mistralai/models/{model}:rawPredict"),
+        Route { streams: true, ..sure("publishers/mistralai/models/{model}:streamRawPredict") },
+        likely("serving-endpoints/{model}/invocations"),
     ],
     fits: |body| has_array(body, "messages"),
     claims: |body| has_array(body, "messages") && names_model(body),

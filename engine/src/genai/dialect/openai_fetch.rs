@@ -14,7 +14,7 @@ use crate::wire::RequestHead;
 pub(super) static DIALECT: Dialect = Dialect {
     openai_api_type: Some("responses"),
     routes: &[Route { method: "GET", ..sure("responses/{response}") }],
-    request_head: Some(cursor),
+    request_head: Some(request_head),
     response: RESPONSE,
     event: &[rule(&["response"], To::Inside(RESPONSE))],
     last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
@@ -30,8 +30,9 @@ const RESPONSE: &[Rule] = &[
     whole(To::Custom(status)),
 ];
 
-/// Where a stream that was broken off is taken up again.
-fn cursor<'a>(facts: &mut Facts<'a>, _: &'a Bump, _: &RequestHead<'_>, target: &Target<'_>) {
+/// Which response, and where a stream that was broken off is taken up again.
+fn request_head<'a>(facts: &mut Facts<'a>, arena: &'a Bump, _: &RequestHead<'_>, target: &Target<'_>) {
+    facts.call.response_id = target.after("responses").and_then(|id| facts.keep(arena, id));
     facts.call.stream = target.parameter("stream") == Some("true");
     facts.call.stream_cursor = target.parameter("starting_after").and_then(|cursor| cursor.parse().ok());
 }
@@ -40,10 +41,7 @@ fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
     if let Some(status) = response.get("status").and_then(Json::text) {
         facts.call.response_status = facts.keep(arena, status);
     }
-    // That the response failed is no failure of fetching it.
-    let failed = facts.failed;
     openai_responses::status(facts, arena, response);
-    facts.failed = failed;
 }
 
 static WANTED: Wanted = Wanted::new(&["\"response\"", "\"error\"", "\"code\""], &[]);
