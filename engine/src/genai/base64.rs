@@ -1,9 +1,8 @@
 //! Base64 (RFC 4648 section 4), for JSON inside event payloads.
 
 /// Appends what `text` stands for to `to`; `None` when it is no base64.
-pub(super) fn decode(text: &[u8], to: &mut Vec<u8>) -> Option<()> {
+pub(super) fn decode(text: &[u8], to: &mut impl Extend<u8>) -> Option<()> {
     let text = text.strip_suffix(b"==").or_else(|| text.strip_suffix(b"=")).unwrap_or(text);
-    to.reserve(text.len() / 4 * 3 + 3);
     for group in text.chunks(4) {
         let mut bits = 0_u32;
         for character in group {
@@ -12,9 +11,9 @@ pub(super) fn decode(text: &[u8], to: &mut Vec<u8>) -> Option<()> {
         let bytes = bits << (6 * (4 - group.len()));
         let [_, first, second, third] = bytes.to_be_bytes();
         match group.len() {
-            4 => to.extend_from_slice(&[first, second, third]),
-            3 => to.extend_from_slice(&[first, second]),
-            2 => to.push(first),
+            4 => to.extend([first, second, third]),
+            3 => to.extend([first, second]),
+            2 => to.extend([first]),
             _ => return None,
         }
     }

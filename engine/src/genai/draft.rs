@@ -3,9 +3,11 @@
 use bumpalo::Bump;
 
 use super::{
+    base64,
+    content::Content,
     dialect::{DIALECTS, Dialect},
     facts::{Facts, Sum},
-    failure::{self, Failure},
+    failure,
     json::{Json, Scratch},
     provider,
     route::{self, Target},
@@ -88,10 +90,10 @@ pub struct Draft<'a> {
     says_anthropic: bool,
     /// The provider's rule knew the host.
     host_known: bool,
+    /// Messages, if they are asked for.
+    content: Option<Content<'a>>,
     /// The status is that of an error.
     status_failed: bool,
-    /// Events that were handed over.
-    events: u64,
 }
 
 /// [`Draft`] as a family, for [`Travelling`](crate::arena::Travelling).
@@ -104,15 +106,15 @@ impl Family for DraftFamily {
 impl<'a> Draft<'a> {
     /// Begins with the request's head. `None` when method and path say that it is no LLM call: then
     /// nothing more has to be read.
-    pub fn new(arena: &'a Bump, head: &RequestHead<'_>, _options: &Options) -> Option<Self> {
+    pub fn new(arena: &'a Bump, head: &RequestHead<'_>, options: &Options) -> Option<Self> {
         let target = Target::of(head)?;
-        let matched = route::dialect(head.method, &target);
+        let (provider, host_known) = route::provider_of(arena, &target);
+        let matched = route::dialect(head.method, &target, provider);
         let sure = matched.as_ref().is_some_and(|matched| matched.route.sure);
         if !sure && (head.method != b"POST" || route::is_no_call(&target) || !may_be_json(head)) {
             return None;
         }
         let mut facts = Facts::default();
-        let (provider, host_known) = route::provider_of(arena, &target);
         facts.call.provider = provider;
         facts.call.server_port = target.authority.port;
         facts.call.server_address = target.authority.host.map(|host| &*arena.alloc_str(host));
@@ -133,14 +135,15 @@ impl<'a> Draft<'a> {
             path_model: path_model.and_then(|model| route::percent_decoded(arena, model)),
             says_anthropic: wire::field(head.fields, "anthropic-version").is_some(),
             host_known,
+            content: options.capture_content.then(|| Content::new(options.content_bytes_max)),
             status_failed: false,
-            events: 0,
         })
     }
 
     /// Whether the request's body has to be handed over.
     pub fn wants_request_body(&self) -> bool {
-        self.dialect.is_none_or(|dialect| !dialect.request.is_empty())
+        let has_content = |dialect: &Dialect| self.content.is_some() && dialect.content.is_some();
+        self.dialect.is_none_or(|dialect| !dialect.request.is_empty() || has_content(dialect))
     }
 
     /// The whole request body, its codings removed. It is parsed in place.
@@ -165,6 +168,9 @@ impl<'a> Draft<'a> {
         }
         let Some(dialect) = self.dialect else { return Verdict::NotACall };
         self.facts.read(arena, json, dialect.request);
+        if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
+            content.request(arena, &mut self.facts.call, reader, json);
+        }
         self.known()
     }
 
@@ -212,7 +218,7 @@ impl<'a> Draft<'a> {
             BodyKind::NdJson
         } else if is("application/json") {
             // Google's streams are arrays, and say no more than this.
-            if asked == BodyKind::JsonArray { asked } else { BodyKind::Json }
+            if matches!(asked, BodyKind::JsonArray | BodyKind::NdJson) { asked } else { BodyKind::Json }
         } else if [&b"image/"[..], b"audio/", b"video/", b"text/html"].iter().any(|kind| named.starts_with(kind)) {
             BodyKind::Skip
         } else {
@@ -232,13 +238,16 @@ impl<'a> Draft<'a> {
     fn response_json(&mut self, arena: &'a Bump, json: Json<'_>) {
         let Some(dialect) = self.dialect else { return };
         if self.status_failed {
-            return self.fail(arena, failure::of_body(json));
+            return self.facts.fail(arena, failure::of_body(json).kind);
         }
         if let Some(failure) = failure::reported(json) {
-            self.fail(arena, failure);
+            self.facts.fail(arena, failure.kind);
         }
         let dialect = self.corrected(dialect, json);
         self.facts.read(arena, json, dialect.response);
+        if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
+            content.response(arena, reader, json);
+        }
         self.facts.ended = true;
     }
 
@@ -278,29 +287,50 @@ impl<'a> Draft<'a> {
         if data.is_empty() || data == b"[DONE]" {
             return false;
         }
-        self.events += 1;
-        if name == b"error" || dialect.wanted.is_in(data, &self.facts.call) {
-            let _no_json = scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
+        if let Some(kind) = exception(name) {
+            self.facts.fail(arena, Some(kind));
+        } else if dialect.wrapped && name == b"chunk" {
+            let mut decoded = std::mem::take(&mut scratch.decoded);
+            decoded.clear();
+            if scratch.parse_copy(data, |json| unwrap(json, &mut decoded)).flatten().is_some() {
+                self.document(arena, dialect, name, &decoded, scratch);
+            }
+            scratch.decoded = decoded;
+        } else {
+            self.document(arena, dialect, name, data, scratch);
         }
         name != b"ping"
     }
 
-    fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {
-        if let Some(failure) = failure::reported(json) {
-            self.fail(arena, failure);
-        } else if name == b"error" {
-            self.fail(arena, failure::of_body(json));
+    fn document(
+        &mut self,
+        arena: &'a Bump,
+        dialect: &'static Dialect,
+        name: &[u8],
+        data: &[u8],
+        scratch: &mut Scratch,
+    ) {
+        if name == b"error"
+            || self.status_failed
+            || self.content.is_some()
+            || dialect.wanted.is_in(data, &self.facts.call)
+        {
+            let _no_json = scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
         }
-        self.facts.read(arena, json, dialect.event);
-        let kind = json.get("type").and_then(Json::text);
-        self.facts.ended |= kind.is_some_and(|kind| dialect.last_events.contains(&kind));
     }
 
-    fn fail(&mut self, arena: &'a Bump, failure: Failure<'_>) {
-        self.facts.failed = true;
-        if self.facts.call.error_type.is_none() {
-            self.facts.call.error_type = failure.kind.and_then(|kind| self.facts.keep(arena, kind));
+    fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {
+        if let Some(failure) = failure::reported(json) {
+            self.facts.fail(arena, failure.kind);
+        } else if name == b"error" || self.status_failed {
+            self.facts.fail(arena, failure::of_body(json).kind);
         }
+        self.facts.read(arena, json, dialect.event);
+        if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
+            content.event(arena, reader, json);
+        }
+        let kind = json.get("type").and_then(Json::text);
+        self.facts.ended |= kind.is_some_and(|kind| dialect.last_events.contains(&kind));
     }
 
     /// The exchange is over.
@@ -313,7 +343,12 @@ impl<'a> Draft<'a> {
             Ended::Complete | Ended::Cancelled | Ended::Lost => false,
         };
         let status = self.facts.call.status_code.filter(|_| self.status_failed);
-        let failed = self.facts.failed || broken || status.is_some();
+        self.facts.failed |= broken || status.is_some();
+        if let Some(content) = &mut self.content {
+            let (call, reason) = self.facts.finishing();
+            content.finish(arena, call, reason);
+        }
+        let failed = self.facts.failed;
         let call = &mut self.facts.call;
         call.error_type = match (failed, call.error_type, status) {
             (false, ..) => None,
@@ -322,7 +357,7 @@ impl<'a> Draft<'a> {
             (true, None, None) => Some("_OTHER"),
         };
         if let Some(dialect) = self.dialect {
-            call.operation = dialect.operation;
+            call.operation = if call.operation.is_empty() { dialect.operation } else { call.operation };
             call.openai_api_type = dialect.openai_api_type;
         }
         if call.provider == provider::AZURE_INFERENCE {
@@ -336,6 +371,17 @@ impl<'a> Draft<'a> {
         };
         self.facts.into_call(arena, sum)
     }
+}
+
+/// The kind of error, if that is what a message of an AWS event stream is.
+fn exception(name: &[u8]) -> Option<&str> {
+    let failed = ["Exception", "Error", "Failure", "Fault"];
+    std::str::from_utf8(name).ok().filter(|name| failed.iter().any(|end| name.ends_with(end)))
+}
+
+/// The document inside a message of an AWS event stream.
+fn unwrap(message: Json<'_>, to: &mut Vec<u8>) -> Option<()> {
+    base64::decode(message.get("bytes")?.text()?.as_bytes(), to)
 }
 
 /// A short event whose `type` marks the end, for servers that leave out the event's name.

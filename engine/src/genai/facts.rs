@@ -2,7 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{json::Json, text::List};
+use super::{failure, json::Json, text::List};
 use crate::{
     exchange::Call,
     limits::{LIST_MAX, TEXT_BYTES_MAX, TEXTS_BYTES_MAX},
@@ -60,7 +60,8 @@ impl Usage {
         call.reasoning_tokens = self.reasoning;
         match sum {
             Sum::CacheApart => call.input_tokens = plus(plus(call.input_tokens, self.cache_read), self.cache_creation),
-            Sum::ReasoningApart => call.output_tokens = plus(self.output, self.reasoning),
+            // A count of zero is left out: thinking may be all there was.
+            Sum::ReasoningApart => call.output_tokens = plus(self.output, self.reasoning).or(self.reasoning),
             Sum::Inclusive => {
                 let apart = plus(plus(self.input, self.output), self.reasoning);
                 if self.reasoning.is_some_and(|count| count > 0) && self.total.is_some() && self.total == apart {
@@ -75,6 +76,16 @@ impl Usage {
 }
 
 impl<'a> Facts<'a> {
+    /// Something went wrong. Of several kinds, the first counts.
+    pub fn fail(&mut self, arena: &'a Bump, kind: Option<&str>) {
+        self.failed = true;
+        if let (None, Some(kind)) =
+            (self.call.error_type, kind.map(failure::aws_type).filter(|kind| failure::is_word(kind)))
+        {
+            self.call.error_type = self.keep(arena, kind);
+        }
+    }
+
     /// A copy of `text` in the arena, cut to [`TEXT_BYTES_MAX`]; `None` once the exchange has kept
     /// all that it may.
     pub fn keep(&mut self, arena: &'a Bump, text: &str) -> Option<&'a str> {
@@ -98,8 +109,8 @@ impl<'a> Facts<'a> {
 
     /// A choice ended. Its latest reason counts, since a stream may repeat its last chunk.
     pub fn finish(&mut self, arena: &'a Bump, choice: i64, reason: &str) {
-        // DashScope says "null" in so many letters until the end.
-        if reason.is_empty() || reason == "null" {
+        // Until the end, DashScope says "null" in so many letters, and llama.cpp "none".
+        if matches!(reason, "" | "null" | "none") {
             return;
         }
         let place = self.finish.as_slice().binary_search_by_key(&choice, |(choice, _)| *choice);
@@ -123,10 +134,15 @@ impl<'a> Facts<'a> {
         }
     }
 
-    /// The reason why `choice` ended.
-    pub fn finish_reason(&self, choice: i64) -> Option<&'a str> {
-        let at = self.finish.as_slice().binary_search_by_key(&choice, |(choice, _)| *choice).ok()?;
-        self.finish.as_slice().get(at).map(|(_, reason)| *reason)
+    /// The call, and the reasons why its choices ended. An answer that was broken off has none.
+    pub fn finishing(&mut self) -> (&mut Call<'a>, impl Fn(i64) -> &'a str) {
+        let (finish, failed) = (&self.finish, self.failed);
+        let reason = move |choice: i64| {
+            let at = finish.as_slice().binary_search_by_key(&choice, |(choice, _)| *choice).ok();
+            let reason = at.and_then(|at| finish.as_slice().get(at)).map(|(_, reason)| *reason);
+            reason.unwrap_or(if failed { "error" } else { "" })
+        };
+        (&mut self.call, reason)
     }
 
     /// The finished call.
@@ -194,6 +210,9 @@ impl<'a> Facts<'a> {
             To::CacheCreation => self.usage.cache_creation = Some(value.count()?),
             To::Reasoning => self.usage.reasoning = Some(value.count()?),
             To::Total => self.usage.total = Some(value.count()?),
+            To::InputMore => self.usage.input = Some(self.usage.input.unwrap_or(0).saturating_add(value.count()?)),
+            To::Ended => self.ended |= value.bool()?,
+            To::OutputJson => self.call.output_type = Some("json"),
             To::InputApart => self.usage.input_apart = Some(value.count()?),
         }
         Some(())
@@ -299,6 +318,12 @@ pub(super) enum To {
     Reasoning,
     Total,
     InputApart,
+    /// One of several counts that add up.
+    InputMore,
+    /// Whether a stream is over.
+    Ended,
+    /// A schema for the output.
+    OutputJson,
 }
 
 #[cfg(test)]

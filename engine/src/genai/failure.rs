@@ -21,9 +21,10 @@ pub(super) fn of_body<'t>(body: Json<'t>) -> Failure<'t> {
 
 /// The error that a body or an event reports, whatever the status says.
 pub(super) fn reported<'t>(body: Json<'t>) -> Option<Failure<'t>> {
-    let error = body.get("error").filter(|error| is_error(*error));
-    // Groq's and Anthropic's events, then those of the Responses API, which have no object inside.
-    let error = error.or_else(|| body.at(&["x_groq", "error"]).filter(|error| is_error(*error)));
+    // Everybody's place for it, Groq's, and that of the Responses API's events.
+    let places: [&[&str]; 3] = [&["error"], &["x_groq", "error"], &["response", "error"]];
+    let error = places.iter().find_map(|place| body.at(place).filter(|error| is_error(*error)));
+    // The Responses API's own event for errors has no object inside.
     let plain = || (body.get("type").and_then(Json::text) == Some("error")).then_some(body);
     let error = error.or_else(plain)?;
     let word = || error.text().filter(|text| is_word(text));

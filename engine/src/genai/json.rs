@@ -26,6 +26,7 @@ impl Scratch {
             return None;
         }
         replace_lone_surrogates(document);
+        replace_non_numbers(document);
         let large = document.len() > JSON_KEPT_BYTES_MAX;
         let mut tape = self.tape.take().unwrap_or_else(|| Tape(Vec::new())).reset();
         let parsed = simd_json::fill_tape(document, &mut self.buffers, &mut tape).is_ok();
@@ -82,6 +83,35 @@ fn replace_lone_surrogates(document: &mut [u8]) {
             // Whatever else is escaped, a backslash included, is one byte.
             _ => at = escape + 2,
         }
+    }
+}
+
+/// `NaN` and `Infinity` are no JSON, but Python writes them, which vLLM's log probabilities show. An
+/// empty string and spaces stand in for them, as a value of no use.
+fn replace_non_numbers(document: &mut [u8]) {
+    const NAMES: [&[u8]; 3] = [b"NaN", b"-Infinity", b"Infinity"];
+    if NAMES.iter().all(|name| memchr::memmem::find(document, name).is_none()) {
+        return;
+    }
+    let mut at = 0;
+    let mut quoted = false;
+    while let Some(byte) = document.get(at) {
+        let rest = document.get(at..).unwrap_or(&[]);
+        match (quoted, byte) {
+            (true, b'\\') => at += 1,
+            (_, b'"') => quoted = !quoted,
+            (false, _) => {
+                if let Some(length) = NAMES.iter().find(|name| rest.starts_with(name)).map(|name| name.len())
+                    && let Some(name) = document.get_mut(at..at + length)
+                {
+                    name.fill(b' ');
+                    name.iter_mut().take(2).for_each(|quote| *quote = b'"');
+                    at += length - 1;
+                }
+            }
+            (true, _) => {}
+        }
+        at += 1;
     }
 }
 
@@ -286,6 +316,15 @@ mod tests {
         check(r#""a\ud83d""#, read, Some(Some("a\u{fffd}".into())));
         check(r#""\uDE00b""#, read, Some(Some("\u{fffd}b".into())));
         check(r#""\\ud83d\n""#, read, Some(Some("\\ud83d\n".into())));
+    }
+
+    #[test]
+    fn numbers_that_are_none_do_not_spoil_the_document() {
+        let read =
+            |j: Json<'_>| (j.get("a").and_then(Json::string).map(str::to_owned), j.get("b").and_then(Json::float));
+        check(r#"{"a":"NaN \" NaN","b":NaN,"c":[-Infinity,Infinity]}"#, read, Some((Some("NaN \" NaN".into()), None)));
+        check(r#"{"a":"Infinity","b":1}"#, read, Some((Some("Infinity".into()), Some(1.0))));
+        check(r#"{"b":NaNNaN}"#, |_| (), None);
     }
 
     #[test]

@@ -11,6 +11,7 @@
 //! span's identity, of which only the request's `traceparent` is read.
 
 mod base64;
+mod content;
 mod dialect;
 mod draft;
 mod facts;
@@ -23,7 +24,11 @@ mod trace_context;
 mod wanted;
 
 #[cfg(test)]
+mod content_tests;
+#[cfg(test)]
 mod corpus_tests;
+#[cfg(test)]
+mod draft_tests;
 
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
 pub use json::Scratch;

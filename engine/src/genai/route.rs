@@ -57,6 +57,11 @@ impl<'h> Target<'h> {
             .map(|(_, value)| value)
     }
 
+    /// The segment that follows `name`, as sent.
+    pub fn after(&self, name: &str) -> Option<&'h str> {
+        self.segments().skip_while(|segment| *segment != name).nth(1)
+    }
+
     /// The path's segments; doubled slashes don't count.
     fn segments(&self) -> impl DoubleEndedIterator<Item = &'h str> + use<'h> {
         self.path.split('/').filter(|segment| !segment.is_empty())
@@ -104,10 +109,10 @@ pub(super) struct Matched<'h> {
 }
 
 /// The dialect that `target` belongs to: of several, the one with the longest path.
-pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>) -> Option<Matched<'h>> {
+pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) -> Option<Matched<'h>> {
     let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
     routes
-        .filter(|(_, route)| route.method.as_bytes() == method)
+        .filter(|(_, route)| route.method.as_bytes() == method && route.only.is_none_or(|only| only == provider))
         .filter_map(|(dialect, route)| {
             let (segments, model) = matches(route.path, target)?;
             Some((segments, Matched { dialect, route, model }))
@@ -139,8 +144,11 @@ fn matches<'h>(pattern: &str, target: &Target<'h>) -> Option<(usize, Option<&'h 
         if value.is_empty() {
             return None;
         }
-        if name == "model" {
-            model = Some(value);
+        match name {
+            "model" => model = Some(value),
+            // Others have responses too; OpenAI's begin like this, wherever they are served.
+            "response" if !value.starts_with("resp_") => return None,
+            _ => {}
         }
     }
     Some((count, model))
@@ -266,13 +274,13 @@ mod tests {
         ] {
             let head = head(path, None);
             let target = Target::of(&head).unwrap();
-            let matched = dialect(b"POST", &target);
+            let matched = dialect(b"POST", &target, "");
             assert_eq!(matched.as_ref().map(|matched| matched.dialect.name), expect, "{path}");
             assert_eq!(matched.and_then(|matched| matched.model), model, "{path}");
         }
         let head = head("/v1/responses/resp_1?stream=true&starting_after=5", None);
         let target = Target::of(&head).unwrap();
-        assert_eq!(dialect(b"GET", &target).unwrap().dialect.name, "openai.fetch");
+        assert_eq!(dialect(b"GET", &target, "").unwrap().dialect.name, "openai.fetch");
         assert_eq!((target.parameter("starting_after"), target.parameter("after")), (Some("5"), None));
     }
 

@@ -38,6 +38,11 @@ impl<'a> Text<'a> {
         }
     }
 
+    /// Drops what is beyond `len`, which has to be where something was appended.
+    pub fn truncate(&mut self, len: usize) {
+        self.len = self.len.min(len);
+    }
+
     /// What there is.
     pub fn as_str(&self) -> &str {
         // Only whole strings are appended.

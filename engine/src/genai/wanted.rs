@@ -11,24 +11,27 @@ use memchr::memmem::Finder;
 
 use crate::exchange::Call;
 
+/// Whether a call knows a value already.
+pub(super) type Known = fn(&Call<'_>) -> bool;
+
 /// The keys that make an event worth parsing.
 pub(super) struct Wanted {
     /// Keys, in their quotes, whose latest value counts.
     latest: &'static [&'static str],
     /// Keys, in their quotes, and whether their value is known already.
-    first: &'static [(&'static str, fn(&Call<'_>) -> bool)],
+    first: &'static [(&'static str, Known)],
     finders: OnceLock<Finders>,
 }
 
 struct Finders {
     escape: Finder<'static>,
     latest: Vec<Finder<'static>>,
-    first: Vec<(Finder<'static>, fn(&Call<'_>) -> bool)>,
+    first: Vec<(Finder<'static>, Known)>,
 }
 
 impl Wanted {
     /// The keys of a dialect, with their quotes.
-    pub const fn new(latest: &'static [&'static str], first: &'static [(&'static str, fn(&Call<'_>) -> bool)]) -> Self {
+    pub const fn new(latest: &'static [&'static str], first: &'static [(&'static str, Known)]) -> Self {
         Self { latest, first, finders: OnceLock::new() }
     }
 

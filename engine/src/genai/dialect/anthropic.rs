@@ -2,18 +2,14 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, has_array, likely, sure};
+use super::{Dialect, Route, content, has_array, likely, plain, sure};
 use crate::genai::{
-    BodyKind,
     facts::{Facts, Rule, Sum, To, rule},
     json::Json,
     wanted::Wanted,
 };
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "anthropic",
-    operation: "chat",
-    openai_api_type: None,
     routes: &[
         sure("v1/messages"),
         likely("messages"),
@@ -22,16 +18,13 @@ pub(super) static DIALECT: Dialect = Dialect {
     ],
     fits: |body| has_array(body, "messages"),
     claims: |body| has_array(body, "messages") && body.get("anthropic_version").and_then(Json::text).is_some(),
-    request_head: None,
-    response_head: None,
     request: REQUEST,
     response: RESPONSE,
     event: EVENT,
-    wanted: &WANTED,
     last_events: &["message_stop"],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
     sum: Sum::CacheApart,
+    content: Some(&content::ANTHROPIC),
+    ..plain("anthropic", "chat", &WANTED)
 };
 
 const REQUEST: &[Rule] = &[
@@ -68,7 +61,7 @@ pub(super) const EVENT: &[Rule] = &[
 
 /// Counts are cumulative, and some servers send zeros at one end or the other of a stream, so that
 /// the largest one counts.
-fn usage(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
+pub(super) fn usage(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
     let largest = |known: &mut Option<i64>, path: &[&str]| {
         *known = (*known).max(value.at(path).and_then(Json::count));
     };

@@ -3,16 +3,31 @@
 //! Adding one takes a file with a [`Dialect`] and a line in [`DIALECTS`].
 
 mod anthropic;
+mod anthropic_complete;
+mod bedrock_agent;
+mod bedrock_converse;
+mod bedrock_invoke;
+mod cohere;
+mod dashscope;
+mod gemini;
+mod gemini_embeddings;
+mod gemini_interactions;
+mod llama_cpp;
+mod mistral_conversations;
+mod ollama;
 mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_fetch;
 mod openai_responses;
+mod tgi;
+mod watsonx;
 
 use bumpalo::Bump;
 
 use super::{
     BodyKind,
+    content::{self, Reader},
     facts::{Facts, Rule, Sum},
     json::Json,
     route::Target,
@@ -28,6 +43,25 @@ pub(super) static DIALECTS: &[&Dialect] = &[
     &openai_fetch::DIALECT,
     &openai_embeddings::DIALECT,
     &openai_completions::DIALECT,
+    &gemini::DIALECT,
+    &gemini_embeddings::DIALECT,
+    &gemini_interactions::DIALECT,
+    &bedrock_converse::DIALECT,
+    &bedrock_invoke::DIALECT,
+    &bedrock_agent::DIALECT,
+    &mistral_conversations::DIALECT,
+    &cohere::DIALECT,
+    &cohere::GENERATE,
+    &cohere::EMBED,
+    &ollama::CHAT,
+    &ollama::GENERATE,
+    &ollama::EMBED,
+    &anthropic_complete::DIALECT,
+    &watsonx::DIALECT,
+    &watsonx::CHAT,
+    &dashscope::DIALECT,
+    &tgi::DIALECT,
+    &llama_cpp::DIALECT,
 ];
 
 /// Takes from a request head what only this dialect has there.
@@ -70,6 +104,34 @@ pub(super) struct Dialect {
     pub stream: BodyKind,
     /// How token counts add up.
     pub sum: Sum,
+    /// How its bodies are read for content.
+    pub content: Option<&'static Reader>,
+    /// Whether the documents of a stream are base64 inside `bytes` of its messages.
+    pub wrapped: bool,
+}
+
+/// What most dialects have in common.
+const fn plain(name: &'static str, operation: &'static str, wanted: &'static Wanted) -> Dialect {
+    Dialect {
+        name,
+        operation,
+        openai_api_type: None,
+        routes: &[],
+        fits: nothing,
+        claims: nothing,
+        request_head: None,
+        response_head: None,
+        request: &[],
+        response: &[],
+        event: &[],
+        wanted,
+        last_events: &[],
+        streams_by_default: false,
+        stream: BodyKind::EventStream,
+        sum: Sum::Inclusive,
+        content: None,
+        wrapped: false,
+    }
 }
 
 /// A path that calls go to.
@@ -83,11 +145,13 @@ pub(super) struct Route {
     pub sure: bool,
     /// The response is a stream because the path says so.
     pub streams: bool,
+    /// The only provider whose path this is.
+    pub only: Option<&'static str>,
 }
 
 /// A path that nobody else uses.
 const fn sure(path: &'static str) -> Route {
-    Route { method: "POST", path, sure: true, streams: false }
+    Route { method: "POST", path, sure: true, streams: false, only: None }
 }
 
 /// A path that others may use too.

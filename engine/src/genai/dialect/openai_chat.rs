@@ -2,36 +2,33 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, has_array, names_model, sure};
+use super::{Dialect, Route, content, has_array, likely, names_model, plain, sure};
 use crate::genai::{
-    BodyKind,
-    facts::{Facts, Rule, Sum, To, rule},
+    facts::{Facts, Rule, To, rule},
     json::Json,
     wanted::Wanted,
 };
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "openai.chat",
-    operation: "chat",
     openai_api_type: Some("chat_completions"),
     routes: &[
         sure("chat/completions"),
         sure("deployments/{model}/chat/completions"),
         // Mistral's agents.
         sure("agents/completions"),
+        // Mistral's models on Vertex, any model on Databricks.
+        sure("publishers/mistralai/models/{model}:rawPredict"),
+        Route { streams: true, ..sure("publishers/mistralai/models/{model}:streamRawPredict") },
+        likely("serving-endpoints/{model}/invocations"),
     ],
     fits: |body| has_array(body, "messages"),
     claims: |body| has_array(body, "messages") && names_model(body),
-    request_head: None,
-    response_head: None,
     request: REQUEST,
     response: RESPONSE,
     event: RESPONSE,
-    wanted: &WANTED,
     last_events: &["[DONE]", "chat.completion.done"],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
-    sum: Sum::Inclusive,
+    content: Some(&content::OPENAI_CHAT),
+    ..plain("openai.chat", "chat", &WANTED)
 };
 
 pub(super) const REQUEST: &[Rule] = &[
@@ -67,7 +64,7 @@ fn modalities(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
 }
 
 /// A whole response and a chunk of a stream name these alike.
-const RESPONSE: &[Rule] = &[
+pub(super) const RESPONSE: &[Rule] = &[
     rule(&["id"], To::ResponseId),
     rule(&["model"], To::ResponseModel),
     rule(&["service_tier"], To::ResponseServiceTier),

@@ -1,16 +1,12 @@
 //! OpenAI's legacy completions, and every server that speaks them.
 
-use super::{Dialect, has_text, likely, names_model, openai_chat, sure};
+use super::{Dialect, content, has_text, likely, names_model, openai_chat, plain, sure};
 use crate::genai::{
-    BodyKind,
-    facts::{Rule, Sum, To, rule},
+    facts::{Rule, To, rule},
     wanted::Wanted,
 };
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "openai.completions",
-    operation: "text_completion",
-    openai_api_type: None,
     routes: &[
         sure("v1/completions"),
         sure("deployments/{model}/completions"),
@@ -21,16 +17,12 @@ pub(super) static DIALECT: Dialect = Dialect {
     ],
     fits: |body| has_text(body, "prompt"),
     claims: |body| has_text(body, "prompt") && names_model(body),
-    request_head: None,
-    response_head: None,
     request: openai_chat::REQUEST,
     response: RESPONSE,
     event: RESPONSE,
-    wanted: &WANTED,
     last_events: &["[DONE]"],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
-    sum: Sum::Inclusive,
+    content: Some(&content::OPENAI_COMPLETIONS),
+    ..plain("openai.completions", "text_completion", &WANTED)
 };
 
 const RESPONSE: &[Rule] = &[

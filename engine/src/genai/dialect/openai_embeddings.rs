@@ -1,30 +1,19 @@
 //! OpenAI embeddings, and every server that speaks them.
 
-use super::{Dialect, has_text, likely, nothing, sure};
+use super::{Dialect, has_text, likely, plain, sure};
 use crate::genai::{
-    BodyKind,
-    facts::{Rule, Sum, To, rule},
+    facts::{Rule, To, rule},
     wanted::Wanted,
 };
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "openai.embeddings",
-    operation: "embeddings",
-    openai_api_type: None,
     routes: &[sure("v1/embeddings"), sure("deployments/{model}/embeddings"), likely("embeddings")],
     fits: |body| has_text(body, "input"),
     // At an unknown path the response shows what the input was for.
-    claims: nothing,
-    request_head: None,
-    response_head: None,
     request: REQUEST,
     response: RESPONSE,
     event: RESPONSE,
-    wanted: &WANTED,
-    last_events: &[],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
-    sum: Sum::Inclusive,
+    ..plain("openai.embeddings", "embeddings", &WANTED)
 };
 
 const REQUEST: &[Rule] = &[

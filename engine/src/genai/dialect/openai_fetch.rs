@@ -2,10 +2,9 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, Route, nothing, openai_responses, sure};
+use super::{Dialect, Route, content, openai_responses, plain, sure};
 use crate::genai::{
-    BodyKind,
-    facts::{Facts, Rule, Sum, To, rule, whole},
+    facts::{Facts, Rule, To, rule, whole},
     json::Json,
     route::Target,
     wanted::Wanted,
@@ -13,22 +12,14 @@ use crate::genai::{
 use crate::wire::RequestHead;
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "openai.fetch",
-    operation: "fetch_response",
     openai_api_type: Some("responses"),
     routes: &[Route { method: "GET", ..sure("responses/{response}") }],
-    fits: nothing,
-    claims: nothing,
-    request_head: Some(cursor),
-    response_head: None,
-    request: &[],
+    request_head: Some(request_head),
     response: RESPONSE,
     event: &[rule(&["response"], To::Inside(RESPONSE))],
-    wanted: &WANTED,
     last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
-    sum: Sum::Inclusive,
+    content: Some(&content::OPENAI_RESPONSES),
+    ..plain("openai.fetch", "fetch_response", &WANTED)
 };
 
 /// What a fetch tells of the response: no usage, which was counted when it was made.
@@ -39,8 +30,9 @@ const RESPONSE: &[Rule] = &[
     whole(To::Custom(status)),
 ];
 
-/// Where a stream that was broken off is taken up again.
-fn cursor<'a>(facts: &mut Facts<'a>, _: &'a Bump, _: &RequestHead<'_>, target: &Target<'_>) {
+/// Which response, and where a stream that was broken off is taken up again.
+fn request_head<'a>(facts: &mut Facts<'a>, arena: &'a Bump, _: &RequestHead<'_>, target: &Target<'_>) {
+    facts.call.response_id = target.after("responses").and_then(|id| facts.keep(arena, id));
     facts.call.stream = target.parameter("stream") == Some("true");
     facts.call.stream_cursor = target.parameter("starting_after").and_then(|cursor| cursor.parse().ok());
 }
@@ -49,10 +41,7 @@ fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
     if let Some(status) = response.get("status").and_then(Json::text) {
         facts.call.response_status = facts.keep(arena, status);
     }
-    // That the response failed is no failure of fetching it.
-    let failed = facts.failed;
     openai_responses::status(facts, arena, response);
-    facts.failed = failed;
 }
 
 static WANTED: Wanted = Wanted::new(&["\"response\"", "\"error\"", "\"code\""], &[]);

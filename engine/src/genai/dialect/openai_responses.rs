@@ -2,31 +2,24 @@
 
 use bumpalo::Bump;
 
-use super::{Dialect, has_text, likely, names_model, sure};
+use super::{Dialect, content, has_text, likely, names_model, plain, sure};
 use crate::genai::{
-    BodyKind,
-    facts::{Facts, Rule, Sum, To, rule, whole},
+    facts::{Facts, Rule, To, rule, whole},
     json::Json,
     wanted::Wanted,
 };
 
 pub(super) static DIALECT: Dialect = Dialect {
-    name: "openai.responses",
-    operation: "chat",
     openai_api_type: Some("responses"),
     routes: &[sure("v1/responses"), sure("openai/responses"), likely("responses")],
     fits: |body| has_text(body, "input") || body.get("prompt").is_some_and(Json::is_object),
     claims: |body| has_text(body, "input") && names_model(body),
-    request_head: None,
-    response_head: None,
     request: REQUEST,
     response: RESPONSE,
     event: EVENT,
-    wanted: &WANTED,
     last_events: &["response.completed", "response.incomplete", "response.failed", "[DONE]"],
-    streams_by_default: false,
-    stream: BodyKind::EventStream,
-    sum: Sum::Inclusive,
+    content: Some(&content::OPENAI_RESPONSES),
+    ..plain("openai.responses", "chat", &WANTED)
 };
 
 const REQUEST: &[Rule] = &[

@@ -1,0 +1,43 @@
+//! Anthropic's older text completions.
+
+use super::{Dialect, Route, content, likely, plain, sure};
+use crate::genai::{
+    facts::{Rule, To, rule},
+    provider,
+    wanted::Wanted,
+};
+
+pub(super) static DIALECT: Dialect = Dialect {
+    routes: &[Route { only: Some(provider::ANTHROPIC), ..sure("v1/complete") }, likely("v1/complete")],
+    fits: |body| body.get("max_tokens_to_sample").is_some_and(|count| count.count().is_some()),
+    request: REQUEST,
+    response: RESPONSE,
+    event: RESPONSE,
+    content: Some(&content::ANTHROPIC_COMPLETE),
+    ..plain("anthropic.complete", "text_completion", &WANTED)
+};
+
+const REQUEST: &[Rule] = &[
+    rule(&["model"], To::RequestModel),
+    rule(&["max_tokens_to_sample"], To::MaxTokens),
+    rule(&["temperature"], To::Temperature),
+    rule(&["top_p"], To::TopP),
+    rule(&["top_k"], To::TopK),
+    rule(&["stop_sequences"], To::StopSequences),
+    rule(&["stream"], To::Stream),
+];
+
+const RESPONSE: &[Rule] = &[
+    rule(&["id", "log_id"], To::ResponseId),
+    rule(&["model"], To::ResponseModel),
+    rule(&["stop_reason"], To::FinishReason),
+];
+
+static WANTED: Wanted = Wanted::new(
+    &["\"stop_reason\"", "\"error\""],
+    &[
+        ("\"id\"", |call| call.response_id.is_some()),
+        ("\"log_id\"", |call| call.response_id.is_some()),
+        ("\"model\"", |call| call.response_model.is_some()),
+    ],
+);
