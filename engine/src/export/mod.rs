@@ -14,4 +14,4 @@ pub mod exporter;
 pub mod otlp;
 mod resource;
 mod retry;
-mod span;
+pub mod span;
