@@ -9,15 +9,17 @@ use std::{
 
 use bumpalo::Bump;
 use crossbeam_queue::ArrayQueue;
+use thiserror::Error;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    batcher::Batcher,
+    batcher::{Batcher, Outlet},
     config::Settings,
     otlp::{Client, Log},
+    tls::TlsError,
 };
 use crate::{
     exchange::Exchange,
@@ -50,6 +52,17 @@ pub struct Exporter {
     metrics: Arc<Metrics>,
 }
 
+/// Why the exporter can't start.
+#[derive(Debug, Error)]
+pub enum SpawnError {
+    /// There was no thread or no event loop to be had.
+    #[error("can't start the export thread: {0}")]
+    Thread(#[from] io::Error),
+    /// Certificates or keys can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 /// What was exported and what was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -63,12 +76,19 @@ pub struct Report {
 
 impl Exporter {
     /// Starts the thread.
-    pub fn spawn(inlet: Inlet, outputs: Outputs, metrics: Arc<Metrics>, log: Log) -> io::Result<Self> {
+    pub fn spawn(inlet: Inlet, outputs: Outputs, metrics: Arc<Metrics>, log: Log) -> Result<Self, SpawnError> {
+        let delivery = match outputs.otlp {
+            Some(settings) => {
+                let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&metrics));
+                Some((batcher, outlet, Client::new(settings, Arc::clone(&metrics), log)?))
+            }
+            None => None,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let encoder = Encoder { inlet, lines: outputs.lines, metrics: Arc::clone(&metrics) };
         let thread = thread::Builder::new().name("agentsight-export".to_owned()).spawn(move || {
-            runtime.block_on(encoder.run(outputs.otlp, log, stopped));
+            runtime.block_on(encoder.run(delivery, stopped));
             // A name look-up that hangs must not hold up the exit.
             runtime.shutdown_background();
         })?;
@@ -126,14 +146,14 @@ struct Encoder {
 }
 
 impl Encoder {
-    async fn run(mut self, otlp: Option<Settings>, log: Log, mut stopped: oneshot::Receiver<Instant>) {
-        let mut delivery = None;
-        let mut batcher = otlp.map(|settings| {
-            let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&self.metrics));
-            let client = Client::new(settings, Arc::clone(&self.metrics), log);
-            delivery = Some((tokio::spawn(outlet.deliver(client)), batcher.waiting()));
-            batcher
-        });
+    async fn run(mut self, delivery: Option<(Batcher, Outlet, Client)>, mut stopped: oneshot::Receiver<Instant>) {
+        let (mut batcher, delivery) = match delivery {
+            Some((batcher, outlet, client)) => {
+                let waiting = batcher.waiting();
+                (Some(batcher), Some((tokio::spawn(outlet.deliver(client)), waiting)))
+            }
+            None => (None, None),
+        };
 
         let mut pause = PAUSE_BUSY;
         let deadline = loop {

@@ -15,3 +15,4 @@ pub mod otlp;
 mod resource;
 mod retry;
 pub mod span;
+pub mod tls;
