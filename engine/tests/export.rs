@@ -309,11 +309,12 @@ fn lines_and_spans_come_from_the_same_exchanges() {
     let collector = Collector::start(vec![ok()]);
     let out = Arc::new(Mutex::new(Vec::new()));
     let queue = Arc::new(ArrayQueue::new(100));
-    let lines = Lines::new(Style::Json, Box::new(Shared(Arc::clone(&out))));
+    let metrics = Arc::new(Metrics::default());
+    let lines = Lines::new(Style::Json, Box::new(Shared(Arc::clone(&out))), Arc::clone(&metrics)).unwrap();
     let exporter = Exporter::spawn(
         Inlet { exchanges: Arc::clone(&queue), arenas: vec![] },
         Outputs { otlp: Some(settings(&format!("http://{}", collector.address))), lines: Some(lines) },
-        Arc::new(Metrics::default()),
+        metrics,
         Arc::new(|line: &str| panic!("{line}")),
     )
     .unwrap();

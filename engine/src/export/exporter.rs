@@ -184,6 +184,10 @@ impl Encoder {
             let _ = delivery.await;
             self.metrics.lost(Cause::ShutdownDeadline, waiting.give_up());
         }
+        if let Some(lines) = self.lines {
+            // They had the time of the delivery as well.
+            lines.finish(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 
     /// Handles what waits, up to a bound, and tells how many there were.
@@ -192,7 +196,7 @@ impl Encoder {
             let Some(exchange) = self.inlet.exchanges.pop() else { return handled };
             self.metrics.add(Total::Exchanges, 1);
             if let Some(lines) = &mut self.lines {
-                lines.write(&exchange, &self.metrics);
+                lines.write(&exchange);
             }
             if let Some(batcher) = batcher {
                 batcher.append(&exchange);
