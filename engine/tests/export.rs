@@ -9,6 +9,7 @@ use std::{
 };
 
 use agentsight::{
+    exchange::{Call, Exchange},
     export::{
         config::{self, Batch, Compression, Flags, Retry, Settings},
         exporter::{Exporter, Inlet, Outputs, Report},
@@ -51,6 +52,11 @@ impl Run {
     }
 
     fn go(self) -> Done {
+        self.go_with(&exchange)
+    }
+
+    /// With exchanges that `make` makes.
+    fn go_with(self, make: &dyn Fn(u64) -> Exchange) -> Done {
         let collector = Collector::start(self.answers);
         let settings = Settings {
             batch: self.batch,
@@ -60,7 +66,7 @@ impl Run {
         };
         let queue = Arc::new(ArrayQueue::new(10_000));
         for index in 0..self.spans {
-            assert!(queue.push(exchange(index)).is_ok());
+            assert!(queue.push(make(index)).is_ok());
         }
         let arenas = Arc::new(ArrayQueue::new(10_000));
         let log = Arc::new(Mutex::new(Vec::new()));
@@ -76,14 +82,16 @@ impl Run {
         let report = exporter.shutdown(self.limit);
         assert_eq!(report.exchanges, self.spans);
         assert_eq!(report.exported + report.losses.iter().map(|(_, count)| count).sum::<u64>(), self.spans);
-        assert_eq!(arenas.len() as u64, self.spans, "every arena comes back");
+        let kept = arenas.len() as u64;
         let log = log.lock().unwrap().clone();
-        Done { report, received: collector.received(), log, took: begun.elapsed() }
+        Done { report, kept, received: collector.received(), log, took: begun.elapsed() }
     }
 }
 
 struct Done {
     report: Report,
+    /// Arenas that came back.
+    kept: u64,
     received: Vec<Received>,
     log: Vec<String>,
     took: Duration,
@@ -93,6 +101,7 @@ impl Done {
     fn check(&self, exported: u64, losses: &[(Cause, u64)], requests: usize) {
         assert_eq!((self.report.exported, self.report.losses.as_slice()), (exported, losses), "{:?}", self.log);
         assert_eq!(self.received.len(), requests, "{:?}", self.log);
+        assert_eq!(self.kept, self.report.exchanges, "every arena comes back");
     }
 }
 
@@ -215,6 +224,60 @@ fn the_newest_requests_are_dropped_when_too_many_wait() {
     assert_eq!((done.report.exported, done.report.losses.as_slice()), (40, [(Cause::ExportQueueFull, 60)].as_slice()));
     let first = &spans(&done.received[1].body)[0];
     assert_eq!(first.span_id, 1_u64.to_be_bytes(), "the oldest is kept");
+}
+
+/// An exchange with `bytes` of content.
+fn large(index: u64, bytes: usize) -> Exchange {
+    let arena = Box::new(bumpalo::Bump::with_capacity(bytes + 4096));
+    let mut exchange = exchange_with(index, arena, |call| call);
+    exchange.call.with_mut(|arena, call: &mut Call<'_>| {
+        call.input_messages = Some(arena.alloc_str(&"x".repeat(bytes)));
+    });
+    exchange
+}
+
+#[test]
+fn requests_keep_to_their_size_and_the_queue_to_its_own() {
+    let mut run = Run::new(50, vec![Answer::Hang, ok()]);
+    run.retry.total_timeout = None;
+    let done = run.go_with(&|index| large(index, 3 << 19));
+    // Two of them fit into 4 MiB, and twenty-one times two into 64 MiB.
+    assert_eq!((done.report.exported, done.report.losses), (42, vec![(Cause::ExportQueueFull, 8)]));
+    assert!(done.received.iter().all(|request| request.body.len() <= 4 << 20));
+    assert_eq!(done.kept, 0, "large arenas are not kept");
+}
+
+#[test]
+fn a_span_beyond_the_largest_request_is_counted() {
+    let done =
+        Run::new(3, vec![ok()]).go_with(&|index| if index == 1 { large(index, 64 << 20) } else { exchange(index) });
+    assert_eq!((done.report.exported, done.report.losses), (2, vec![(Cause::ExportSpanTooLarge, 1)]));
+    assert_eq!(done.kept, 2);
+}
+
+#[test]
+fn the_log_has_no_secrets() {
+    let env = |name: &str| match name {
+        "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT" => Some("http://user:s3cret@127.0.0.1:1/path?key=s3cret".to_owned()),
+        "OTEL_EXPORTER_OTLP_HEADERS" => Some("api-key=s3cret".to_owned()),
+        "OTEL_BSP_EXPORT_TIMEOUT" => Some("1".to_owned()),
+        _ => None,
+    };
+    let settings = config::settings(&Flags::default(), &env).unwrap().settings;
+    let queue = Arc::new(ArrayQueue::new(1));
+    assert!(queue.push(exchange(0)).is_ok());
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&log);
+    let exporter = Exporter::spawn(
+        Inlet { exchanges: queue, arenas: vec![] },
+        Outputs { otlp: settings, lines: None },
+        Arc::new(Metrics::default()),
+        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+    )
+    .unwrap();
+    assert_eq!(exporter.shutdown(Duration::MAX).losses, [(Cause::ExportRetriesExhausted, 1)]);
+    let log = log.lock().unwrap().join("\n");
+    assert!(log.contains("http://127.0.0.1:1/path") && !log.contains("s3cret"), "{log}");
 }
 
 #[test]

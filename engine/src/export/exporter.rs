@@ -99,7 +99,7 @@ impl Exporter {
     /// workers have to be done by now.
     pub fn shutdown(self, limit: Duration) -> Report {
         // An error of either means that the thread panicked; the counters still hold.
-        let _ = self.stop.send(Instant::now() + limit);
+        let _ = self.stop.send(Instant::now() + limit.min(LIMIT_MAX));
         let _ = self.thread.join();
         Report::new(&self.metrics)
     }
@@ -129,6 +129,9 @@ impl fmt::Display for Report {
         Ok(())
     }
 }
+
+/// The longest that a shutdown can be asked to take, so that adding it to a time never overflows.
+const LIMIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
 
 /// Exchanges that are handled before the sender gets a turn.
 const TURN: usize = 256;

@@ -105,7 +105,11 @@ impl Client {
 
     fn say(&self, line: Option<String>) {
         if let Some(line) = line {
-            (self.log)(&format!("{line} ({})", self.settings.endpoint));
+            let endpoint = &self.settings.endpoint;
+            // Without the query, which may hold a key.
+            let (scheme, host) = (endpoint.scheme_str().unwrap_or_default(), endpoint.authority());
+            let host = host.map(|host| host.as_str()).unwrap_or_default();
+            (self.log)(&format!("{line} ({scheme}://{host}{})", endpoint.path()));
         }
     }
 
