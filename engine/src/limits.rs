@@ -11,6 +11,7 @@
 //!   request in work  one being filled, one being compressed and sent; up to
 //!                    2 x EXPORT_REQUEST_BYTES_MAX with content, else 8 MiB = 128 MiB
 //!   buffers kept     EXPORT_BUFFERS_KEPT_MAX x EXPORT_BUFFER_KEPT_BYTES_MAX = 32 MiB
+//!   lines            (OUTPUT_CHUNKS_MAX + 1) x OUTPUT_PENDING_BYTES_MAX   =  20 MiB
 //!   response         EXPORT_RESPONSE_BYTES_MAX                            =   4 MiB
 
 /// Connections that one worker follows at once; the one idle for longest goes first.
@@ -75,6 +76,12 @@ pub const EXPORT_BUFFERS_KEPT_MAX: usize = 4;
 
 /// A buffer that grew beyond this is not kept.
 pub const EXPORT_BUFFER_KEPT_BYTES_MAX: usize = 2 * EXPORT_REQUEST_BYTES_TARGET;
+
+/// Lines of text that wait for a slow reader; then they are dropped.
+pub const OUTPUT_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;
+
+/// Pieces of text on their way to a slow reader.
+pub const OUTPUT_CHUNKS_MAX: usize = 4;
 
 /// The JSON text of one content attribute; longer is cut, and stays valid JSON.
 pub const CONTENT_BYTES_DEFAULT: usize = 1024 * 1024;

@@ -58,6 +58,8 @@ counters! {
         ExportRetriesExhausted = "export_retries_exhausted",
         /// A span: the collector took its request but not this part of it.
         ExportPartialRejected = "export_partial_rejected",
+        /// A line: whoever reads the lines was too slow.
+        OutputBehind = "output_behind",
         /// A span: not delivered when the time to shut down was over.
         ShutdownDeadline = "shutdown_deadline",
     }

@@ -7,12 +7,14 @@ mod support;
 use std::{
     collections::HashSet,
     io::{self, ErrorKind, Write},
-    sync::{Arc, Mutex, atomic::Ordering},
+    sync::{Arc, Mutex, atomic::Ordering, mpsc},
+    thread,
+    time::{Duration, Instant},
 };
 
 use agentsight::{
     exchange::{Call, Exchange, Process, Role, Value},
-    metrics::{Metrics, Total},
+    metrics::{Cause, Metrics, Total},
     output::{Lines, Style},
     semconv,
 };
@@ -93,16 +95,19 @@ fn keys(exchange: &Exchange) -> Vec<&'static str> {
 /// What is written for `exchanges`.
 fn written(style: Style, exchanges: &[Exchange]) -> String {
     let out = Arc::new(Mutex::new(Vec::new()));
-    let metrics = Metrics::default();
-    let mut lines = Lines::new(style, Box::new(Shared(Arc::clone(&out))));
+    let metrics = Arc::new(Metrics::default());
+    let mut lines = Lines::new(style, Box::new(Shared(Arc::clone(&out))), Arc::clone(&metrics)).unwrap();
     for exchange in exchanges {
-        lines.write(exchange, &metrics);
+        lines.write(exchange);
     }
-    lines.flush();
+    lines.finish(LIMIT);
     assert_eq!(metrics.total(Total::Lines), exchanges.len() as u64);
+    assert_eq!(metrics.all_losses().count(), 0);
     let out = out.lock().unwrap().clone();
     String::from_utf8(out).unwrap()
 }
+
+const LIMIT: Duration = Duration::from_secs(10);
 
 struct Shared(Arc<Mutex<Vec<u8>>>);
 
@@ -295,12 +300,47 @@ fn a_reader_that_leaves_ends_the_lines() {
             Ok(())
         }
     }
-    let metrics = Metrics::default();
-    let mut lines = Lines::new(Style::Json, Box::new(Gone));
+    let metrics = Arc::new(Metrics::default());
+    let mut lines = Lines::new(Style::Json, Box::new(Gone), Arc::clone(&metrics)).unwrap();
     let broken = lines.broken();
-    lines.write(&exchange(0), &metrics);
+    lines.write(&exchange(0));
     lines.flush();
-    assert!(broken.load(Ordering::Relaxed));
-    lines.write(&exchange(1), &metrics);
-    assert_eq!(metrics.total(Total::Lines), 1, "only what went into the buffer");
+    let begun = Instant::now();
+    while !broken.load(Ordering::Relaxed) {
+        assert!(begun.elapsed() < LIMIT);
+        thread::yield_now();
+    }
+    lines.write(&exchange(1));
+    lines.finish(LIMIT);
+    assert_eq!((metrics.total(Total::Lines), metrics.all_losses().count()), (0, 0));
+}
+
+#[test]
+fn a_reader_that_stops_holds_nothing_up() {
+    /// Takes one write and then waits to be let go.
+    struct Stuck(mpsc::Receiver<()>);
+    impl Write for Stuck {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            let _ = self.0.recv();
+            Ok(bytes.len())
+        }
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+    const LINES: u64 = 40_000;
+    let (let_go, stuck) = mpsc::channel();
+    let metrics = Arc::new(Metrics::default());
+    let mut lines = Lines::new(Style::Json, Box::new(Stuck(stuck)), Arc::clone(&metrics)).unwrap();
+    let begun = Instant::now();
+    let exchange = exchange(0);
+    for _ in 0..LINES {
+        lines.write(&exchange);
+    }
+    let dropped = metrics.losses(Cause::OutputBehind);
+    assert!(dropped > LINES / 2 && dropped < LINES, "some had room: {dropped}");
+    lines.finish(Duration::from_millis(50));
+    assert!(begun.elapsed() < LIMIT);
+    assert_eq!(metrics.losses(Cause::OutputBehind), LINES, "none was written");
+    drop(let_go);
 }

@@ -21,10 +21,17 @@ pub(crate) const fn varint_len(value: u64) -> usize {
 pub(crate) const FIXED64_LEN: usize = KEY_LEN + 8;
 
 /// The key and length that stand before `len` bytes of content.
+///
+/// Nearly all are one byte each, which go in one piece: prost's primitives ask the buffer for room
+/// byte by byte.
 #[inline]
 pub(crate) fn put_prefix(field: u32, len: usize, out: &mut Vec<u8>) {
-    encode_key(field, WireType::LengthDelimited, out);
-    encode_varint(len as u64, out);
+    if field < 16 && len < 0x80 {
+        out.extend_from_slice(&[(field << 3) as u8 | WireType::LengthDelimited as u8, len as u8]);
+    } else {
+        encode_key(field, WireType::LengthDelimited, out);
+        encode_varint(len as u64, out);
+    }
 }
 
 /// A string or bytes field.

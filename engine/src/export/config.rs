@@ -1,6 +1,6 @@
 //! Where spans go and how, from flags and `OTEL_*` variables.
 
-use std::{fmt, time::Duration};
+use std::{fmt, path::PathBuf, time::Duration};
 
 use hyper::{
     Uri,
@@ -32,6 +32,8 @@ pub struct Flags {
 pub struct Settings {
     /// Where requests are posted to, path included.
     pub endpoint: Uri,
+    /// Whom to trust and who we are, where the endpoint's scheme is https.
+    pub tls: Tls,
     /// Headers that go with each request.
     pub headers: Headers,
     /// Whether requests are compressed.
@@ -52,6 +54,17 @@ impl fmt::Debug for Headers {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         out.debug_list().entries(self.0.iter().map(|(name, _)| name)).finish()
     }
+}
+
+/// Files in PEM format (`OTEL_EXPORTER_OTLP_CERTIFICATE`, `_CLIENT_CERTIFICATE`, `_CLIENT_KEY`).
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Tls {
+    /// Certificates of the authorities to trust, instead of those that the system trusts.
+    pub authorities: Option<PathBuf>,
+    /// Our own certificate, and its chain.
+    pub client_certificate: Option<PathBuf>,
+    /// The key of our own certificate.
+    pub client_key: Option<PathBuf>,
 }
 
 /// `OTEL_EXPORTER_OTLP_COMPRESSION`.
@@ -146,6 +159,7 @@ pub fn settings(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<C
     protocol(&mut env);
     let settings = Settings {
         endpoint: endpoint(flags, &env)?,
+        tls: tls(&mut env),
         headers: headers(&mut env),
         compression: compression(&mut env),
         batch: batch(&mut env),
@@ -192,9 +206,31 @@ fn endpoint(flags: &Flags, env: &Env<'_>) -> Result<Uri, ConfigError> {
 fn parse_endpoint(source_name: &'static str, url: &str) -> Result<Uri, ConfigError> {
     let uri: Uri = url.parse().map_err(|_| ConfigError::BadEndpoint { source_name })?;
     match (uri.scheme_str(), uri.host()) {
-        (Some("http"), Some(host)) if !host.is_empty() => Ok(uri),
+        (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(without_user(uri)),
         (Some(scheme), Some(_)) => Err(ConfigError::UnsupportedScheme { source_name, scheme: scheme.to_owned() }),
         _ => Err(ConfigError::BadEndpoint { source_name }),
+    }
+}
+
+/// Only scheme, host, port and path of an endpoint count. User and password are cut off, so that
+/// they are in no log line.
+fn without_user(uri: Uri) -> Uri {
+    let Some((_, host)) = uri.authority().and_then(|authority| authority.as_str().rsplit_once('@')) else {
+        return uri;
+    };
+    let host = host.parse();
+    let mut parts = uri.into_parts();
+    parts.authority = host.ok();
+    // Without an authority this is an error, and the address that nobody can reach.
+    Uri::from_parts(parts).unwrap_or_default()
+}
+
+fn tls(env: &mut Env<'_>) -> Tls {
+    let mut file = |names: [&str; 2]| env.first(&names, |env, name| env.text(name)).map(PathBuf::from);
+    Tls {
+        authorities: file(signal!("CERTIFICATE")),
+        client_certificate: file(signal!("CLIENT_CERTIFICATE")),
+        client_key: file(signal!("CLIENT_KEY")),
     }
 }
 
@@ -294,6 +330,8 @@ mod tests {
         check(None, &[(GENERAL, "http://c:4318/x/")], "http://c:4318/x/v1/traces");
         check(None, &[(GENERAL, "http://c")], "http://c/v1/traces");
         check(None, &[(GENERAL, " http://c ")], "http://c/v1/traces");
+        check(None, &[(GENERAL, "https://c/x")], "https://c/x/v1/traces");
+        check(None, &[(GENERAL, "http://user:s3cret@c:1/x")], "http://c:1/x/v1/traces");
         check(None, &[(GENERAL, "http://[::1]:4318")], "http://[::1]:4318/v1/traces");
         check(None, &[(TRACES, "http://c:4318")], "http://c:4318/");
         check(None, &[(TRACES, "http://c:4318/x/")], "http://c:4318/x/");
@@ -349,6 +387,23 @@ mod tests {
             configure(None, &[("OTEL_EXPORTER_OTLP_HEADERS", "api-key=s3cret,s3cret,bad=s3cret%")]).unwrap();
         let printed = format!("{configured:?}");
         assert!(printed.contains("api-key") && !printed.contains("s3cret"), "{printed}");
+    }
+
+    #[test]
+    fn tls_files() {
+        let path = |path: &str| Some(PathBuf::from(path));
+        assert_eq!(configured(&[("OTEL_EXPORTER_OTLP_CERTIFICATE", "")], &[]).tls, Tls::default());
+        let given = configured(
+            &[
+                ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/ca"),
+                ("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE", "/all"),
+                ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_CERTIFICATE", "/traces"),
+                ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/key"),
+            ],
+            &[],
+        );
+        let expected = Tls { authorities: path("/ca"), client_certificate: path("/traces"), client_key: path("/key") };
+        assert_eq!(given.tls, expected);
     }
 
     #[test]

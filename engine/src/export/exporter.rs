@@ -9,15 +9,17 @@ use std::{
 
 use bumpalo::Bump;
 use crossbeam_queue::ArrayQueue;
+use thiserror::Error;
 use tokio::{
     sync::oneshot,
     time::{Instant, timeout_at},
 };
 
 use super::{
-    batcher::Batcher,
+    batcher::{Batcher, Outlet},
     config::Settings,
     otlp::{Client, Log},
+    tls::TlsError,
 };
 use crate::{
     exchange::Exchange,
@@ -50,6 +52,17 @@ pub struct Exporter {
     metrics: Arc<Metrics>,
 }
 
+/// Why the exporter can't start.
+#[derive(Debug, Error)]
+pub enum SpawnError {
+    /// There was no thread or no event loop to be had.
+    #[error("can't start the export thread: {0}")]
+    Thread(#[from] io::Error),
+    /// Certificates or keys can't be used.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
+}
+
 /// What was exported and what was not.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Report {
@@ -63,12 +76,19 @@ pub struct Report {
 
 impl Exporter {
     /// Starts the thread.
-    pub fn spawn(inlet: Inlet, outputs: Outputs, metrics: Arc<Metrics>, log: Log) -> io::Result<Self> {
+    pub fn spawn(inlet: Inlet, outputs: Outputs, metrics: Arc<Metrics>, log: Log) -> Result<Self, SpawnError> {
+        let delivery = match outputs.otlp {
+            Some(settings) => {
+                let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&metrics));
+                Some((batcher, outlet, Client::new(settings, Arc::clone(&metrics), log)?))
+            }
+            None => None,
+        };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let encoder = Encoder { inlet, lines: outputs.lines, metrics: Arc::clone(&metrics) };
         let thread = thread::Builder::new().name("agentsight-export".to_owned()).spawn(move || {
-            runtime.block_on(encoder.run(outputs.otlp, log, stopped));
+            runtime.block_on(encoder.run(delivery, stopped));
             // A name look-up that hangs must not hold up the exit.
             runtime.shutdown_background();
         })?;
@@ -79,7 +99,7 @@ impl Exporter {
     /// workers have to be done by now.
     pub fn shutdown(self, limit: Duration) -> Report {
         // An error of either means that the thread panicked; the counters still hold.
-        let _ = self.stop.send(Instant::now() + limit);
+        let _ = self.stop.send(Instant::now() + limit.min(LIMIT_MAX));
         let _ = self.thread.join();
         Report::new(&self.metrics)
     }
@@ -110,6 +130,9 @@ impl fmt::Display for Report {
     }
 }
 
+/// The longest that a shutdown can be asked to take, so that adding it to a time never overflows.
+const LIMIT_MAX: Duration = Duration::from_secs(24 * 60 * 60);
+
 /// Exchanges that are handled before the sender gets a turn.
 const TURN: usize = 256;
 
@@ -126,14 +149,14 @@ struct Encoder {
 }
 
 impl Encoder {
-    async fn run(mut self, otlp: Option<Settings>, log: Log, mut stopped: oneshot::Receiver<Instant>) {
-        let mut delivery = None;
-        let mut batcher = otlp.map(|settings| {
-            let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&self.metrics));
-            let client = Client::new(settings, Arc::clone(&self.metrics), log);
-            delivery = Some((tokio::spawn(outlet.deliver(client)), batcher.waiting()));
-            batcher
-        });
+    async fn run(mut self, delivery: Option<(Batcher, Outlet, Client)>, mut stopped: oneshot::Receiver<Instant>) {
+        let (mut batcher, delivery) = match delivery {
+            Some((batcher, outlet, client)) => {
+                let waiting = batcher.waiting();
+                (Some(batcher), Some((tokio::spawn(outlet.deliver(client)), waiting)))
+            }
+            None => (None, None),
+        };
 
         let mut pause = PAUSE_BUSY;
         let deadline = loop {
@@ -164,6 +187,10 @@ impl Encoder {
             let _ = delivery.await;
             self.metrics.lost(Cause::ShutdownDeadline, waiting.give_up());
         }
+        if let Some(lines) = self.lines {
+            // They had the time of the delivery as well.
+            lines.finish(deadline.saturating_duration_since(Instant::now()));
+        }
     }
 
     /// Handles what waits, up to a bound, and tells how many there were.
@@ -172,7 +199,7 @@ impl Encoder {
             let Some(exchange) = self.inlet.exchanges.pop() else { return handled };
             self.metrics.add(Total::Exchanges, 1);
             if let Some(lines) = &mut self.lines {
-                lines.write(&exchange, &self.metrics);
+                lines.write(&exchange);
             }
             if let Some(batcher) = batcher {
                 batcher.append(&exchange);

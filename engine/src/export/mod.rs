@@ -14,4 +14,5 @@ pub mod exporter;
 pub mod otlp;
 mod resource;
 mod retry;
-mod span;
+pub mod span;
+pub mod tls;

@@ -10,6 +10,7 @@ use hyper::{
     body::{Bytes, Incoming},
     header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT},
 };
+use hyper_rustls::HttpsConnector;
 use hyper_util::{
     client::legacy::{Client as HttpClient, connect::HttpConnector},
     rt::TokioExecutor,
@@ -19,6 +20,7 @@ use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 use super::{
     config::{Compression, Settings},
     retry::{Backoff, is_retryable, retry_after},
+    tls::{self, TlsError},
 };
 use crate::{
     limits,
@@ -48,7 +50,7 @@ pub enum Outcome {
 
 /// A connection to one collector.
 pub struct Client {
-    http: HttpClient<HttpConnector, Full<Bytes>>,
+    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     settings: Settings,
     /// The collector asked for a pause (`Retry-After`); it holds for all requests.
     not_before: Option<Instant>,
@@ -65,9 +67,10 @@ enum Attempt {
 
 impl Client {
     /// A client that connects when there is something to send.
-    pub fn new(settings: Settings, metrics: Arc<Metrics>, log: Log) -> Self {
-        let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build_http();
-        Self { http, settings, not_before: None, metrics, log, trouble: Trouble::default() }
+    pub fn new(settings: Settings, metrics: Arc<Metrics>, log: Log) -> Result<Self, TlsError> {
+        let connector = tls::connector(&settings)?;
+        let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
+        Ok(Self { http, settings, not_before: None, metrics, log, trouble: Trouble::default() })
     }
 
     /// Sends one request, again and again where that is allowed and until the time is over.
@@ -102,7 +105,11 @@ impl Client {
 
     fn say(&self, line: Option<String>) {
         if let Some(line) = line {
-            (self.log)(&format!("{line} ({})", self.settings.endpoint));
+            let endpoint = &self.settings.endpoint;
+            // Without the query, which may hold a key.
+            let (scheme, host) = (endpoint.scheme_str().unwrap_or_default(), endpoint.authority());
+            let host = host.map(|host| host.as_str()).unwrap_or_default();
+            (self.log)(&format!("{line} ({scheme}://{host}{})", endpoint.path()));
         }
     }
 

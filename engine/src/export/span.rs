@@ -5,7 +5,7 @@ use agentsight_otlp::{AnyValue, Appended, Attributes, Request, Span, SpanFlags, 
 use crate::exchange::{Exchange, Role, Value};
 
 /// Appends the span of `exchange`. `name` is scratch space.
-pub(super) fn append(exchange: &Exchange, name: &mut String, request: &mut Request) -> Appended {
+pub fn append(exchange: &Exchange, name: &mut String, request: &mut Request) -> Appended {
     exchange.name(name);
     exchange.call.with(|call| {
         request.append(&Span {

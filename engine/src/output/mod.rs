@@ -2,18 +2,23 @@
 
 mod json;
 mod readable;
+mod writer;
 
 use std::{
-    io::{self, BufWriter, ErrorKind, IsTerminal, Write},
+    io::{self, IsTerminal, Write},
     sync::{
         Arc,
-        atomic::{AtomicBool, Ordering},
+        atomic::{AtomicBool, Ordering::Relaxed},
     },
+    time::Duration,
 };
+
+use writer::{Chunk, Writer};
 
 use crate::{
     exchange::Exchange,
-    metrics::{Metrics, Total},
+    limits,
+    metrics::{Cause, Metrics},
 };
 
 /// How a line looks.
@@ -36,63 +41,68 @@ impl Style {
     }
 }
 
-/// Writes lines. After the first failed write it writes no more and says so through a flag.
+/// Writes lines, on a thread of its own. Lines that the reader is too slow for are dropped and
+/// counted; when the reader is gone there are no more lines, and a flag says so.
 pub struct Lines {
     style: Style,
-    out: BufWriter<Box<dyn Write + Send>>,
-    broken: Arc<AtomicBool>,
-    line: Vec<u8>,
-    text: String,
+    writer: Writer,
+    /// Lines that the writer has not got yet.
+    pending: Chunk,
+    /// Lines so far, those in `pending` included.
+    made: u64,
+    name: String,
+    metrics: Arc<Metrics>,
 }
+
+/// Pending lines go to the writer when they are this many bytes, or at the next flush.
+const CHUNK_BYTES: usize = 64 * 1024;
 
 impl Lines {
     /// Lines of `style` to `out`.
-    pub fn new(style: Style, out: Box<dyn Write + Send>) -> Self {
-        let broken = Arc::new(AtomicBool::new(false));
-        Self { style, out: BufWriter::new(out), broken, line: Vec::new(), text: String::new() }
+    pub fn new(style: Style, out: Box<dyn Write + Send>, metrics: Arc<Metrics>) -> io::Result<Self> {
+        let writer = Writer::spawn(out, Arc::clone(&metrics))?;
+        Ok(Self { style, writer, pending: Chunk::default(), made: 0, name: String::new(), metrics })
     }
 
     /// Becomes true when nobody reads the lines any more, or they can't be written.
     pub fn broken(&self) -> Arc<AtomicBool> {
-        Arc::clone(&self.broken)
+        Arc::clone(self.writer.broken())
     }
 
-    /// Writes the line of one exchange.
-    pub fn write(&mut self, exchange: &Exchange, metrics: &Metrics) {
-        if self.broken.load(Ordering::Relaxed) {
+    /// Makes the line of one exchange.
+    pub fn write(&mut self, exchange: &Exchange) {
+        if self.writer.broken().load(Relaxed) {
             return;
         }
-        self.line.clear();
+        if self.pending.bytes.len() >= limits::OUTPUT_PENDING_BYTES_MAX {
+            self.metrics.lost(Cause::OutputBehind, 1);
+            return;
+        }
+        let out = &mut self.pending.bytes;
         match self.style {
-            Style::Readable { colour } => readable::line(exchange, colour, &mut self.line, &mut self.text),
-            Style::Json => json::object(exchange, &mut self.line, &mut self.text),
+            Style::Readable { colour } => readable::line(exchange, colour, out, &mut self.name),
+            Style::Json => json::object(exchange, out, &mut self.name),
         }
-        self.line.push(b'\n');
-        let result = self.out.write_all(&self.line);
-        if self.check(result) {
-            metrics.add(Total::Lines, 1);
+        out.push(b'\n');
+        self.pending.lines += 1;
+        self.made += 1;
+        if out.len() >= CHUNK_BYTES {
+            self.flush();
         }
     }
 
-    /// Brings what was written to the reader.
+    /// Hands what is pending to the writer, if that one is ready for it.
     pub fn flush(&mut self) {
-        if !self.broken.load(Ordering::Relaxed) {
-            let result = self.out.flush();
-            self.check(result);
-        }
+        self.writer.offer(&mut self.pending);
     }
 
-    fn check(&mut self, result: io::Result<()>) -> bool {
-        match result {
-            Ok(()) => true,
-            Err(error) => {
-                // The reader of a pipe may leave at any time; that is how `| head` ends.
-                if error.kind() != ErrorKind::BrokenPipe {
-                    eprintln!("agentsight: can't write output: {error}");
-                }
-                self.broken.store(true, Ordering::Relaxed);
-                false
-            }
+    /// Waits until everything is written, for up to `limit`. What is not written then is counted.
+    pub fn finish(self, limit: Duration) {
+        let broken = self.broken();
+        let written = self.writer.finish(self.pending, limit);
+        // A reader who left wanted no more of them.
+        if !broken.load(Relaxed) {
+            self.metrics.lost(Cause::OutputBehind, self.made - written);
         }
     }
 }

@@ -58,6 +58,14 @@ pub struct Collector {
 
 impl Collector {
     pub fn start(answers: Vec<Answer>) -> Self {
+        Self::start_with(answers, |stream| stream)
+    }
+
+    /// With something between the connection and what is said over it: TLS.
+    pub fn start_with<S: Read + Write>(
+        answers: Vec<Answer>,
+        wrap: impl Fn(TcpStream) -> S + Clone + Send + 'static,
+    ) -> Self {
         let listener = TcpListener::bind("127.0.0.1:0").unwrap();
         let address = listener.local_addr().unwrap();
         let (received, stop) = (Arc::new(Mutex::new(Vec::new())), Arc::new(AtomicBool::new(false)));
@@ -68,8 +76,10 @@ impl Collector {
                     if stop.load(Ordering::SeqCst) {
                         return;
                     }
-                    let (received, answers) = (Arc::clone(&received), answers.clone());
-                    thread::spawn(move || serve(stream.unwrap(), connection, &answers, &received));
+                    let (received, answers, wrap) = (Arc::clone(&received), answers.clone(), wrap.clone());
+                    let stream = stream.unwrap();
+                    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
+                    thread::spawn(move || serve(wrap(stream), connection, &answers, &received));
                 }
             }
         });
@@ -90,9 +100,8 @@ impl Drop for Collector {
 }
 
 /// Serves one connection until it ends.
-fn serve(stream: TcpStream, connection: usize, answers: &[Answer], received: &Mutex<Vec<Received>>) {
-    stream.set_read_timeout(Some(Duration::from_secs(20))).unwrap();
-    let mut reader = BufReader::new(stream.try_clone().unwrap());
+fn serve(stream: impl Read + Write, connection: usize, answers: &[Answer], received: &Mutex<Vec<Received>>) {
+    let mut reader = BufReader::new(stream);
     loop {
         let mut head = String::new();
         while !head.ends_with("\r\n\r\n") {
@@ -115,8 +124,8 @@ fn serve(stream: TcpStream, connection: usize, answers: &[Answer], received: &Mu
                     "HTTP/1.1 {status} X\r\n{headers}content-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
                     body.len()
                 );
-                let mut stream = &stream;
-                if stream.write_all(&[head.as_bytes(), &body].concat()).is_err() {
+                let stream = reader.get_mut();
+                if stream.write_all(&[head.as_bytes(), &body].concat()).and_then(|()| stream.flush()).is_err() {
                     return;
                 }
             }
