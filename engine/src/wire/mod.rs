@@ -46,3 +46,17 @@ pub fn fields<'a>(fields: &'a [Field<'a>], name: &'a str) -> impl Iterator<Item 
 pub fn field<'a>(list: &'a [Field<'a>], name: &'a str) -> Option<&'a [u8]> {
     fields(list, name).next()
 }
+
+/// A folder of the corpora for tests: in the folder that `AGENTSIGHT_CORPUS` names. Without it such a
+/// test is skipped, except in CI.
+#[cfg(test)]
+pub(crate) fn corpus(folder: &str) -> Option<std::path::PathBuf> {
+    match std::env::var_os("AGENTSIGHT_CORPUS") {
+        Some(corpus) => Some(std::path::Path::new(&corpus).join(folder)),
+        None => {
+            assert!(std::env::var_os("CI").is_none(), "AGENTSIGHT_CORPUS has to be set in CI");
+            println!("skipped: AGENTSIGHT_CORPUS isn't set");
+            None
+        }
+    }
+}
