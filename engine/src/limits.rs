@@ -28,6 +28,9 @@ pub const HEAD_BUFFER_KEPT_BYTES: usize = 4 * 1024;
 /// Field lines of one head.
 pub const HEAD_FIELDS_MAX: usize = 256;
 
+/// The dynamic table of an HPACK decoder. The default is 4 KiB; browsers and proxies offer 64 KiB.
+pub const HPACK_TABLE_BYTES_MAX: usize = 64 * 1024;
+
 /// One message's body after its codings are removed, when it has to be whole to be parsed.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 

@@ -1,8 +1,10 @@
 //! Wire formats: pure bytes to messages. Nothing here knows a ring, a file descriptor or a clock.
 
 pub mod coding;
+pub mod hpack;
 pub mod http1;
 pub mod ndjson;
+mod span;
 pub mod sse;
 
 /// One field line of a head (RFC 9110 section 5), or one HPACK entry. Names keep the case that the

@@ -2,33 +2,17 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{super::Field, Malformed, Side};
+use super::{
+    super::{
+        Field,
+        span::{Span, with_fields},
+    },
+    Malformed, Side,
+};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
 /// The longest registered method (UPDATEREDIRECTREF) has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
-
-/// Fields that are laid out without touching the larger array.
-const FIELDS_USUAL: usize = 32;
-
-/// A range of the head. Ranges, not slices, because the head may still be moving into the buffer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn new(start: usize, bytes: usize) -> Self {
-        // Heads are bounded by HEAD_BYTES_MAX, which fits.
-        Self { start: start as u32, end: (start + bytes) as u32 }
-    }
-
-    /// The bytes in `head`.
-    pub fn of(self, head: &[u8]) -> &[u8] {
-        head.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartLine {
@@ -85,26 +69,14 @@ impl HeadParser {
     pub fn values<'a>(&'a self, head: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
-            .filter(move |(span, _)| (span.end - span.start) as usize == name.len())
+            .filter(move |(span, _)| span.len() == name.len())
             .filter(move |(span, _)| span.of(head).eq_ignore_ascii_case(name.as_bytes()))
             .map(move |(_, value)| value.of(head))
     }
 
     /// Runs `with` on the fields.
     pub fn with_fields<R>(&self, head: &[u8], with: impl FnOnce(&[Field<'_>]) -> R) -> R {
-        if self.fields.len() <= FIELDS_USUAL {
-            self.with_fields_on_stack::<FIELDS_USUAL, R>(head, with)
-        } else {
-            self.with_fields_on_stack::<HEAD_FIELDS_MAX, R>(head, with)
-        }
-    }
-
-    fn with_fields_on_stack<const N: usize, R>(&self, head: &[u8], with: impl FnOnce(&[Field<'_>]) -> R) -> R {
-        let mut fields = [Field { name: &[], value: &[] }; N];
-        for (field, (name, value)) in fields.iter_mut().zip(&self.fields) {
-            *field = Field { name: name.of(head), value: value.of(head) };
-        }
-        with(&fields[..self.fields.len().min(N)])
+        with_fields(head, &self.fields, with)
     }
 
     /// Parses the lines of `head` that are whole and weren't parsed before. `head` starts at the
@@ -134,7 +106,7 @@ impl HeadParser {
     /// spaces.
     pub fn unfold(&mut self, head: &mut [u8]) -> Result<(), Malformed> {
         let Some(&(name, value)) = self.fields.last() else { return Err(Malformed::Fold) };
-        let (start, value_end) = (value.start as usize, value.end as usize);
+        let (start, value_end) = (value.start(), value.end());
         if let Some(line_end) = head.get_mut(value_end..self.next_line) {
             line_end.fill(b' ');
         }
