@@ -3,6 +3,7 @@
 pub mod coding;
 pub mod hpack;
 pub mod http1;
+pub mod http2;
 pub mod ndjson;
 mod span;
 pub mod sse;
@@ -33,11 +34,14 @@ pub struct RequestHead<'a> {
 /// The head of a response, whichever HTTP version carried it.
 #[derive(Clone, Copy, Debug)]
 pub struct ResponseHead<'a> {
-    /// The status code, 100 to 999.
+    /// The status code, 100 to 999, or [`STATUS_UNKNOWN`].
     pub status: u16,
     /// All field lines in order.
     pub fields: &'a [Field<'a>],
 }
+
+/// In place of an HTTP/2 status that was in a part of the HPACK table that was lost. No wire has it.
+pub const STATUS_UNKNOWN: u16 = 0;
 
 /// The values of the field `name` in order.
 pub fn fields<'a>(fields: &'a [Field<'a>], name: &'a str) -> impl Iterator<Item = &'a [u8]> {
