@@ -1,9 +1,11 @@
 //! Wire formats: pure bytes to messages. Nothing here knows a ring, a file descriptor or a clock.
 
 pub mod coding;
+pub mod eventstream;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
+pub mod json_array;
 pub mod ndjson;
 mod span;
 pub mod sse;
