@@ -2,6 +2,8 @@
 
 pub mod coding;
 pub mod eventstream;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod exercise;
 pub mod hpack;
 pub mod http1;
 pub mod http2;
