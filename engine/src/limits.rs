@@ -29,6 +29,12 @@ pub const HEAD_BUFFER_KEPT_BYTES: usize = 4 * 1024;
 /// Field lines of one head.
 pub const HEAD_FIELDS_MAX: usize = 256;
 
+/// Messages under way at once in one direction of an HTTP/2 connection; servers allow 100 to 250.
+pub const STREAMS_MAX: usize = 1024;
+
+/// The dynamic table of an HPACK decoder. The default is 4 KiB; browsers and proxies offer 64 KiB.
+pub const HPACK_TABLE_BYTES_MAX: usize = 64 * 1024;
+
 /// One message's body after its codings are removed, when it has to be whole to be parsed.
 pub const BODY_BYTES_MAX: usize = 64 * 1024 * 1024;
 

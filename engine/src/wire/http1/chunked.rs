@@ -6,9 +6,12 @@ use super::Malformed;
 use crate::limits::HEAD_BYTES_MAX;
 
 /// Takes chunk framing off, piece by piece.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Chunked {
     state: State,
+    /// Lines may end in LF alone, as those of the head did. Otherwise that is refused: where readers
+    /// disagree about a chunk's framing they see different messages.
+    bare_line_feeds: bool,
     /// Bytes of the current size line, or of all trailers.
     line_bytes: usize,
 }
@@ -47,11 +50,7 @@ enum State {
     TrailerRest,
 }
 
-impl Default for State {
-    fn default() -> Self {
-        State::Size { size: 0, digits: 0 }
-    }
-}
+const CHUNK_START: State = State::Size { size: 0, digits: 0 };
 
 #[derive(Debug, PartialEq, Eq)]
 pub(super) enum Step<'a> {
@@ -64,6 +63,10 @@ pub(super) enum Step<'a> {
 }
 
 impl Chunked {
+    pub fn new(bare_line_feeds: bool) -> Self {
+        Self { state: CHUNK_START, bare_line_feeds, line_bytes: 0 }
+    }
+
     /// The chunk of size zero was there: the body is whole.
     pub fn saw_last_chunk(&self) -> bool {
         matches!(self.state, State::Trailer | State::TrailerLineFeed | State::TrailerRest)
@@ -89,19 +92,20 @@ impl Chunked {
                     *input = rest;
                     return Ok(Step::Data(data));
                 }
-                State::Size { size, digits } => (size_digit(size, digits, byte)?, 1),
-                State::SizeSpace { size } => (behind_size(size, byte)?, 1),
+                State::Size { size, digits } => (self.size_digit(size, digits, byte)?, 1),
+                State::SizeSpace { size } => (self.behind_size(size, byte)?, 1),
                 State::Extension { size } => match memchr2(b'\r', b'\n', input) {
                     Some(at) if input[at] == b'\r' => (State::SizeLineFeed { size }, at + 1),
-                    // A bare LF in an extension is where readers disagree about the line's end.
-                    Some(_) => return Err(Malformed::ChunkSize),
+                    Some(at) => (self.behind_size(size, input[at])?, at + 1),
                     None => (State::Extension { size }, input.len()),
                 },
                 State::SizeLineFeed { size } if byte == b'\n' => (data(size), 1),
                 State::SizeLineFeed { .. } => return Err(Malformed::ChunkSize),
                 State::DataEnd if byte == b'\r' => (State::DataLineFeed, 1),
-                State::DataEnd | State::DataLineFeed if byte == b'\n' => (State::default(), 1),
+                State::DataLineFeed if byte == b'\n' => (CHUNK_START, 1),
+                State::DataEnd if byte == b'\n' && self.bare_line_feeds => (CHUNK_START, 1),
                 State::DataEnd | State::DataLineFeed => return Err(Malformed::ChunkEnd),
+                State::Trailer if byte == b'\n' && !self.bare_line_feeds => return Err(Malformed::Trailers),
                 State::Trailer | State::TrailerLineFeed if byte == b'\n' => {
                     *input = rest;
                     return Ok(Step::End);
@@ -133,24 +137,24 @@ impl Chunked {
         }
         Ok(())
     }
-}
 
-fn size_digit(size: u64, digits: u8, byte: u8) -> Result<State, Malformed> {
-    match (char::from(byte).to_digit(16), digits) {
-        (Some(_), 16..) | (None, 0) => Err(Malformed::ChunkSize),
-        (Some(digit), _) => Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }),
-        (None, _) => behind_size(size, byte),
+    fn size_digit(&self, size: u64, digits: u8, byte: u8) -> Result<State, Malformed> {
+        match (char::from(byte).to_digit(16), digits) {
+            (Some(_), 16..) | (None, 0) => Err(Malformed::ChunkSize),
+            (Some(digit), _) => Ok(State::Size { size: size << 4 | u64::from(digit), digits: digits + 1 }),
+            (None, _) => self.behind_size(size, byte),
+        }
     }
-}
 
-fn behind_size(size: u64, byte: u8) -> Result<State, Malformed> {
-    match byte {
-        b'\n' => Ok(data(size)),
-        b'\r' => Ok(State::SizeLineFeed { size }),
-        // Old servers pad the size with spaces.
-        b' ' | b'\t' => Ok(State::SizeSpace { size }),
-        b';' => Ok(State::Extension { size }),
-        _ => Err(Malformed::ChunkSize),
+    fn behind_size(&self, size: u64, byte: u8) -> Result<State, Malformed> {
+        match byte {
+            b'\n' if self.bare_line_feeds => Ok(data(size)),
+            b'\r' => Ok(State::SizeLineFeed { size }),
+            // Old servers pad the size with spaces.
+            b' ' | b'\t' => Ok(State::SizeSpace { size }),
+            b';' => Ok(State::Extension { size }),
+            _ => Err(Malformed::ChunkSize),
+        }
     }
 }
 

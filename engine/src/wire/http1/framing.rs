@@ -70,16 +70,26 @@ impl Framing {
 }
 
 fn transfer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Transfer, Malformed> {
-    let mut transfer = Transfer::None;
-    for coding in values.flat_map(list) {
-        transfer = match (transfer, coding.eq_ignore_ascii_case(b"chunked")) {
-            // Nothing may come after `chunked`, not even itself.
-            (Transfer::Chunked, _) => return Err(Malformed::TransferEncoding),
-            (_, true) => Transfer::Chunked,
-            // RFC 2616 had `identity`, which says nothing.
-            (before, false) if coding.eq_ignore_ascii_case(b"identity") => before,
-            (_, false) => Transfer::Other,
-        };
+    let (mut transfer, mut chunked_before) = (Transfer::None, false);
+    for value in values {
+        let mut empty = true;
+        for coding in list(value) {
+            empty = false;
+            transfer = match (transfer, coding.eq_ignore_ascii_case(b"chunked")) {
+                (_, true) if chunked_before => return Err(Malformed::TransferEncoding),
+                (_, true) => {
+                    chunked_before = true;
+                    Transfer::Chunked
+                }
+                // RFC 2616 had `identity`, which says nothing.
+                (Transfer::None, false) if coding.eq_ignore_ascii_case(b"identity") => Transfer::None,
+                (_, false) => Transfer::Other,
+            };
+        }
+        // Readers disagree whether an empty field overrides Content-Length.
+        if empty {
+            return Err(Malformed::TransferEncoding);
+        }
     }
     Ok(transfer)
 }
@@ -113,10 +123,13 @@ fn list(value: &[u8]) -> impl Iterator<Item = &[u8]> {
         .filter(|element| !element.is_empty())
 }
 
-/// The transfer codings that are still on a body after `chunked` is removed, in the order in which
-/// they were applied. Hardly anybody uses them, but a body under one must not be read as plain.
+/// The transfer codings that are still on a body as it is handed on, which is without a final
+/// `chunked`, in the order in which they were applied. Hardly anybody uses them, but a body under
+/// one must not be read as plain.
 pub fn transfer_codings<'a>(head: &'a [Field<'a>]) -> impl Iterator<Item = &'a [u8]> {
-    fields(head, "transfer-encoding")
-        .flat_map(list)
-        .filter(|coding| !coding.eq_ignore_ascii_case(b"chunked") && !coding.eq_ignore_ascii_case(b"identity"))
+    let codings = || fields(head, "transfer-encoding").flat_map(list);
+    let is_chunked = |coding: &[u8]| coding.eq_ignore_ascii_case(b"chunked");
+    let final_chunked = usize::from(codings().last().is_some_and(is_chunked));
+    let left = codings().count() - final_chunked;
+    codings().take(left).filter(|coding| !coding.eq_ignore_ascii_case(b"identity"))
 }

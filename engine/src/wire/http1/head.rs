@@ -2,33 +2,17 @@
 
 use memchr::{memchr, memchr2};
 
-use super::{super::Field, Malformed, Side};
+use super::{
+    super::{
+        Field,
+        span::{Span, with_fields},
+    },
+    Malformed, Side,
+};
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
 /// The longest registered method (UPDATEREDIRECTREF) has 17 bytes.
 const METHOD_BYTES_MAX: usize = 32;
-
-/// Fields that are laid out without touching the larger array.
-const FIELDS_USUAL: usize = 32;
-
-/// A range of the head. Ranges, not slices, because the head may still be moving into the buffer.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Span {
-    start: u32,
-    end: u32,
-}
-
-impl Span {
-    fn new(start: usize, bytes: usize) -> Self {
-        // Heads are bounded by HEAD_BYTES_MAX, which fits.
-        Self { start: start as u32, end: (start + bytes) as u32 }
-    }
-
-    /// The bytes in `head`.
-    pub fn of(self, head: &[u8]) -> &[u8] {
-        head.get(self.start as usize..self.end as usize).unwrap_or_default()
-    }
-}
 
 #[derive(Clone, Copy, Debug)]
 pub(super) enum StartLine {
@@ -56,11 +40,13 @@ pub(super) struct HeadParser {
     fields: Vec<(Span, Span)>,
     /// Where the first line that isn't parsed yet begins.
     next_line: usize,
+    /// Lines end in LF, not in CRLF.
+    bare_line_feeds: bool,
 }
 
 impl HeadParser {
     pub fn new(side: Side) -> Self {
-        Self { side, start_line: None, fields: Vec::new(), next_line: 0 }
+        Self { side, start_line: None, fields: Vec::new(), next_line: 0, bare_line_feeds: false }
     }
 
     pub fn reset(&mut self) {
@@ -83,26 +69,14 @@ impl HeadParser {
     pub fn values<'a>(&'a self, head: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
-            .filter(move |(span, _)| (span.end - span.start) as usize == name.len())
+            .filter(move |(span, _)| span.len() == name.len())
             .filter(move |(span, _)| span.of(head).eq_ignore_ascii_case(name.as_bytes()))
             .map(move |(_, value)| value.of(head))
     }
 
     /// Runs `with` on the fields.
     pub fn with_fields<R>(&self, head: &[u8], with: impl FnOnce(&[Field<'_>]) -> R) -> R {
-        if self.fields.len() <= FIELDS_USUAL {
-            self.with_fields_on_stack::<FIELDS_USUAL, R>(head, with)
-        } else {
-            self.with_fields_on_stack::<HEAD_FIELDS_MAX, R>(head, with)
-        }
-    }
-
-    fn with_fields_on_stack<const N: usize, R>(&self, head: &[u8], with: impl FnOnce(&[Field<'_>]) -> R) -> R {
-        let mut fields = [Field { name: &[], value: &[] }; N];
-        for (field, (name, value)) in fields.iter_mut().zip(&self.fields) {
-            *field = Field { name: name.of(head), value: value.of(head) };
-        }
-        with(&fields[..self.fields.len().min(N)])
+        with_fields(head, &self.fields, with)
     }
 
     /// Parses the lines of `head` that are whole and weren't parsed before. `head` starts at the
@@ -115,8 +89,7 @@ impl HeadParser {
             if next_line > HEAD_BYTES_MAX {
                 return Err(Malformed::HeadTooLong);
             }
-            let line = &rest[..line_feed];
-            let line = line.strip_suffix(b"\r").unwrap_or(line);
+            let line = self.without_return(&rest[..line_feed])?;
             match (line.first(), self.start_line) {
                 (_, None) => self.start_line = Some(self.parse_start_line(line)?),
                 (None, Some(_)) => return Ok(Step::Done { bytes: next_line }),
@@ -132,21 +105,41 @@ impl HeadParser {
     /// Joins a folded line to its field (RFC 9112 section 5.2): the line end before it becomes
     /// spaces.
     pub fn unfold(&mut self, head: &mut [u8]) -> Result<(), Malformed> {
-        let Some((_, value)) = self.fields.last_mut() else { return Err(Malformed::Fold) };
-        let (start, value_end) = (value.start as usize, value.end as usize);
+        let Some(&(name, value)) = self.fields.last() else { return Err(Malformed::Fold) };
+        let (start, value_end) = (value.start(), value.end());
         if let Some(line_end) = head.get_mut(value_end..self.next_line) {
             line_end.fill(b' ');
         }
         let rest = head.get(self.next_line..).unwrap_or_default();
         let line_feed = memchr(b'\n', rest).ok_or(Malformed::Fold)?;
-        let line = rest[..line_feed].strip_suffix(b"\r").unwrap_or(&rest[..line_feed]);
+        let line = self.without_return(&rest[..line_feed])?;
         check_value(line)?;
         let joined = head.get(start..self.next_line + line.len()).unwrap_or_default();
         // A value that was empty so far begins where the text does.
         let leading = joined.len() - joined.trim_ascii_start().len();
-        *value = Span::new(start + leading, joined.trim_ascii().len());
+        let value = Span::new(start + leading, joined.trim_ascii().len());
+        if let Some(field) = self.fields.last_mut() {
+            *field = (name, value);
+        }
         self.next_line += line_feed + 1;
         Ok(())
+    }
+
+    /// Whether lines end in LF, not in CRLF.
+    pub fn has_bare_line_feeds(&self) -> bool {
+        self.bare_line_feeds
+    }
+
+    /// A line without the CR before its LF. RFC 9112 section 2.2 lets a reader do without the CR; but
+    /// in a head that has them, a line without is where readers see different fields.
+    fn without_return<'a>(&mut self, line: &'a [u8]) -> Result<&'a [u8], Malformed> {
+        let stripped = line.strip_suffix(b"\r");
+        if self.start_line.is_none() {
+            self.bare_line_feeds = stripped.is_none();
+        } else if self.bare_line_feeds != stripped.is_none() {
+            return Err(Malformed::LineEnd);
+        }
+        Ok(stripped.unwrap_or(line))
     }
 
     fn parse_start_line(&self, line: &[u8]) -> Result<StartLine, Malformed> {
@@ -224,6 +217,7 @@ fn parse_status_line(line: &[u8]) -> Result<StartLine, Malformed> {
     parse_version(version)?;
     let rest = rest.strip_prefix(b" ").ok_or(Malformed::StartLine)?.trim_ascii_start();
     let (&[a, b, c], reason) = rest.split_first_chunk::<3>().ok_or(Malformed::StartLine)?;
+    check_value(reason)?;
     let ends = matches!(reason.first(), None | Some(b' ' | b'\t'));
     if !ends || !matches!(a, b'1'..=b'9') || !b.is_ascii_digit() || !c.is_ascii_digit() {
         return Err(Malformed::StartLine);

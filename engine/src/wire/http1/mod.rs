@@ -13,6 +13,8 @@
 //! ```
 
 mod chunked;
+#[cfg(test)]
+mod corpus;
 mod framing;
 mod head;
 mod resync;
@@ -88,9 +90,12 @@ pub enum Malformed {
     /// A field line without a valid name.
     #[error("bad field name")]
     FieldName,
-    /// NUL or a bare CR in a field value.
+    /// NUL or a bare CR in a field value or a reason phrase.
     #[error("bad field value")]
     FieldValue,
+    /// Some lines of a head end in CRLF and some in LF.
+    #[error("mixed line ends")]
+    LineEnd,
     /// A folded line that continues no field.
     #[error("folded line without a field")]
     Fold,
@@ -397,12 +402,13 @@ impl Decoder {
                 framing.of_response(status, answers)
             }
         };
+        let bare_line_feeds = self.head.has_bare_line_feeds();
         self.head.reset();
         self.probation = false;
         match state {
             framing::Body::None | framing::Body::Length(0) => self.end(End::Complete, sink),
             framing::Body::Length(remaining) => self.state = State::Length { remaining },
-            framing::Body::Chunked => self.state = State::Chunked(Chunked::default()),
+            framing::Body::Chunked => self.state = State::Chunked(Chunked::new(bare_line_feeds)),
             framing::Body::UntilClose => self.state = State::UntilClose,
             framing::Body::Interim => self.state = State::Head,
             framing::Body::Switch => {

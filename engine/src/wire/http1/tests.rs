@@ -116,7 +116,9 @@ fn chunked_bodies_lose_their_framing() {
     for (body, expect) in [
         ("3\r\nabc\r\n0\r\n\r\n", &["\"abc", "Complete"][..]),
         ("03 \r\nabc\r\nA;x=\"y\";z\r\n0123456789\r\n000;last\r\n\r\n", &["\"abc0123456789", "Complete"]),
-        ("1\na\n0\n\n", &["\"a", "Complete"]),
+        ("1\na\n0\n\n", &["ChunkSize", "Lost"]),
+        ("1\r\na\n0\n\n", &["\"a", "ChunkEnd", "Lost"]),
+        ("0\r\n\n", &["Trailers", "Lost"]),
         ("1\r\na\r\n0\r\nx-sum: 1\r\nb: c\r\n\r\n", &["\"a", "Complete"]),
         ("1\r\na\r\n0\r\nx-sum: 1\r\n", &["\"a", "Complete"]),
         ("1\r\na\r\n", &["\"a", "Cut"]),
@@ -134,6 +136,16 @@ fn chunked_bodies_lose_their_framing() {
 }
 
 #[test]
+fn line_feeds_alone_are_read_where_all_lines_end_so() {
+    check_responses(
+        "HTTP/1.1 200 OK\ntransfer-encoding: chunked\n\n1\na\n2;x\nbc\n0\n\n",
+        &["< 200 transfer-encoding=chunked", "\"abc", "Complete"],
+    );
+    check_responses("HTTP/1.1 200 OK\r\na: b\ncontent-length: 9\r\n\r\n", &["LineEnd"]);
+    check_responses("HTTP/1.1 200 OK\na: b\r\n\n", &["LineEnd"]);
+}
+
+#[test]
 fn transfer_codings_below_chunked_are_told() {
     let list = |value: &'static [u8]| {
         let head = [crate::wire::Field { name: b"Transfer-Encoding", value }];
@@ -141,6 +153,7 @@ fn transfer_codings_below_chunked_are_told() {
     };
     assert_eq!(list(b"gzip;q=1, chunked"), [b"gzip".to_vec()]);
     assert!(list(b" chunked ,").is_empty());
+    assert_eq!(list(b"chunked, gzip"), [b"chunked".to_vec(), b"gzip".to_vec()]);
 }
 
 #[test]
@@ -197,6 +210,7 @@ fn what_others_might_read_differently_is_refused() {
         ("GET / HTTP/1.1\r\ncontent-length: 18446744073709551616\r\n\r\n", Malformed::ContentLength),
         ("GET / HTTP/1.1\r\ntransfer-encoding: chunked, gzip\r\n\r\n", Malformed::TransferEncoding),
         ("GET / HTTP/1.1\r\ntransfer-encoding: gzip\r\n\r\n", Malformed::TransferEncoding),
+        ("GET / HTTP/1.1\r\ntransfer-encoding: \r\n\r\n", Malformed::TransferEncoding),
         (
             "GET / HTTP/1.1\r\ntransfer-encoding: chunked\r\ntransfer-encoding: chunked\r\n\r\n",
             Malformed::TransferEncoding,
@@ -211,6 +225,7 @@ fn what_others_might_read_differently_is_refused() {
     check_responses("HTTP/1.1 200OK\r\n\r\n", &["StartLine"]);
     check_responses("HTTP/1.1 20\r\n\r\n", &["StartLine"]);
     check_responses("HTTX", &["StartLine"]);
+    check_responses("HTTP/1.1 200 OK\rHTTP/1.1 200 OK\r\n\r\n", &["FieldValue"]);
     check_responses("HTTP/1.1 200 OK\r\ncontent-length : 0\r\n\r\n", &["< 200 content-length=0", "Complete"]);
 }
 
@@ -272,7 +287,7 @@ fn after_a_switch_nothing_is_read() {
 fn message() -> impl Strategy<Value = Vec<u8>> {
     let start = prop_oneof![
         8 => Just("HTTP/1.1 200 OK\r\n"),
-        1 => Just("HTTP/1.0 404 Not Found\n"),
+        1 => Just("HTTP/1.0 404 Not Found\r\n"),
         1 => Just("HTTP/1.1 100 Continue\r\n\r\nHTTP/1.1 200 OK\r\n"),
         1 => Just("HTTP/1.1 204 \r\n\r\nHTTP/1.1 201 \r\n"),
     ];
@@ -280,7 +295,7 @@ fn message() -> impl Strategy<Value = Vec<u8>> {
         Just("a: b\r\n"),
         Just("long-name:  value \r\n"),
         Just("a:\r\n x\r\n"),
-        Just("b: c\n"),
+        Just("b: c\r\n"),
         Just("X-y : 1\r\n")
     ];
     let body = prop_oneof![
