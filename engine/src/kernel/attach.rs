@@ -212,9 +212,7 @@ fn users_of(id: FileId) -> HashSet<u32> {
         .unwrap_or_default()
         .into_iter()
         .filter(|&pid| {
-            process::executable_mappings(pid)
-                .iter()
-                .any(|file| FileId { device: file.device, inode: file.inode } == id)
+            process::executable_mappings(pid).iter().any(|file| FileId { device: file.device, inode: file.inode } == id)
         })
         .collect()
 }

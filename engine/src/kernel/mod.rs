@@ -94,9 +94,11 @@ impl Kernel {
     /// What is missing, by name and with the remedy, or what the kernel refused.
     pub fn load(selection: &Selection, ring_bytes: usize, follow_children: bool) -> Result<Self, Error> {
         requirements::check()?;
-        let fork = follow_children.then(|| Tracepoint::find("sched", "sched_process_fork")).transpose().map_err(Error::Fork)?;
-        let mut config =
-            Config { engine_tgid: std::process::id(), filters: selection.filters(), ..Config::default() };
+        let fork = follow_children
+            .then(|| Tracepoint::find("sched", "sched_process_fork"))
+            .transpose()
+            .map_err(Error::Fork)?;
+        let mut config = Config { engine_tgid: std::process::id(), filters: selection.filters(), ..Config::default() };
         if let Some(fork) = &fork {
             config.filters |= filter::FOLLOW;
             config.fork_child_pid_offset =
@@ -104,10 +106,8 @@ impl Kernel {
         }
         let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.pad];
         let cpus = cpu_count();
-        let mut ebpf = EbpfLoader::new()
-            .override_global("CONFIG", &words, true)
-            .map_max_entries("RINGS", cpus)
-            .load(OBJECT)?;
+        let mut ebpf =
+            EbpfLoader::new().override_global("CONFIG", &words, true).map_max_entries("RINGS", cpus).load(OBJECT)?;
         let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
         for name in HOOKS.iter().flat_map(|(_, entry, ret)| [*entry, *ret]).flatten() {
             let program = uprobe(&mut ebpf, name)?;
@@ -271,8 +271,8 @@ fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, Error> {
 fn make_rings(ebpf: &mut Ebpf, cpus: u32, bytes: usize) -> Result<Vec<MapData>, Error> {
     let map: &mut Map = ebpf.map_mut("RINGS").ok_or(Error::Object("RINGS"))?;
     let mut rings: ArrayOfMaps<_, MapData> = ArrayOfMaps::try_from(map)?;
-    let size = u32::try_from(bytes)
-        .map_err(|_| Error::Ring { bytes, source: std::io::ErrorKind::InvalidInput.into() })?;
+    let size =
+        u32::try_from(bytes).map_err(|_| Error::Ring { bytes, source: std::io::ErrorKind::InvalidInput.into() })?;
     (0..cpus)
         .map(|cpu| {
             let ring = MapData::create(

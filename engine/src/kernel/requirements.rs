@@ -99,9 +99,7 @@ mod tests {
 
     #[test]
     fn versions_are_read() {
-        for (text, expected) in
-            [("6.18.44-fc", Some((6, 18))), ("5.4.0-1-amd64\n", Some((5, 4))), ("strange", None)]
-        {
+        for (text, expected) in [("6.18.44-fc", Some((6, 18))), ("5.4.0-1-amd64\n", Some((5, 4))), ("strange", None)] {
             assert_eq!(version(text), expected, "{text}");
         }
     }

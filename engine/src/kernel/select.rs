@@ -62,7 +62,12 @@ pub fn cgroup_id(text: &str) -> io::Result<u64> {
         .iter()
         .find_map(|base| fs::metadata(Path::new(base).join(relative)).ok())
         .map(|metadata| metadata.ino())
-        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no cgroup `{text}`: give its path below /sys/fs/cgroup, or its id")))
+        .ok_or_else(|| {
+            io::Error::new(
+                io::ErrorKind::NotFound,
+                format!("no cgroup `{text}`: give its path below /sys/fs/cgroup, or its id"),
+            )
+        })
 }
 
 #[cfg(test)]

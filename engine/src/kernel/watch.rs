@@ -72,7 +72,8 @@ fn translate(event: ProcessEvent<'_>) -> Option<Happening> {
     match event {
         ProcessEvent::Mapped { pid, start, len, device, inode, path } => {
             // `[vdso]`, `//anon` and the like are no files.
-            let path = std::str::from_utf8(path).ok().filter(|path| path.starts_with('/') && !path.starts_with("//"))?;
+            let path =
+                std::str::from_utf8(path).ok().filter(|path| path.starts_with('/') && !path.starts_with("//"))?;
             let path = Path::new(path.strip_suffix(" (deleted)").unwrap_or(path));
             let end = start.saturating_add(len);
             Some(Happening::Mapped(pid, MappedFile { device, inode, start, end, path: PathBuf::from(path) }))
