@@ -18,9 +18,10 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("exchange", &["arena", "semconv"]),
     ("wire", &["limits"]),
     ("genai", &["wire", "exchange", "arena", "limits"]),
-    ("flow", &["genai", "wire", "exchange", "arena", "metrics", "limits"]),
     ("sys", &["exchange"]),
     ("ring", &["sys"]),
+    // Of the ring it knows the record, of the system the offset between two clocks.
+    ("flow", &["genai", "wire", "exchange", "arena", "metrics", "limits", "ring", "sys"]),
     ("kernel", &["ring", "sys"]),
     ("output", &["exchange", "metrics"]),
     ("export", &["output", "exchange", "metrics", "semconv", "limits"]),

@@ -183,12 +183,7 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
 
 impl Shared {
     fn reader<'a>(&'a mut self, draft: &'a mut Travelling<DraftFamily>) -> (&'a mut super::Pools, Reader<'a>) {
-        let reader = Reader {
-            draft,
-            scratch: &mut self.scratch,
-            options: &self.settings.call,
-            metrics: &self.metrics,
-        };
+        let reader = Reader { draft, scratch: &mut self.scratch, options: &self.settings.call, metrics: &self.metrics };
         (&mut self.pools, reader)
     }
 }
@@ -261,9 +256,10 @@ impl Exchanges {
             flags: parent.map_or(1, |parent| parent.flags),
         };
         let draft = draft(head, context);
-        let request_body = draft.as_ref().filter(|draft| draft.with(|draft| draft.wants_request_body())).map(|_| {
-            Body::start(BodyKind::Json, head.fields, &mut context.shared.pools, &context.shared.metrics)
-        });
+        let request_body = draft
+            .as_ref()
+            .filter(|draft| draft.with(|draft| draft.wants_request_body()))
+            .map(|_| Body::start(BodyKind::Json, head.fields, &mut context.shared.pools, &context.shared.metrics));
         self.pending.push_back(Pending {
             answers: match head.method {
                 b"HEAD" => Answers::Head,
