@@ -109,3 +109,12 @@ pub fn mixed(prefix: &str, count: i64) -> Vec<Script> {
     };
     (0..count).map(|number| Script::new(format!("{prefix}-{number}"), "", &talk(number))).collect()
 }
+
+/// Requests that don't fit into a socket's buffer, so that a write has to be made again.
+pub fn large(prefix: &str) -> Vec<Script> {
+    let talk = |number: i64| Talk {
+        prompt: "All work and no play. ".repeat(50_000),
+        ..Talk::numbered(if number % 2 == 0 { Dialect::Chat } else { Dialect::Messages }, number)
+    };
+    (0..6).map(|number| Script::new(format!("{prefix}-{number}"), "", &talk(number))).collect()
+}

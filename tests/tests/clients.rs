@@ -2,7 +2,7 @@
 
 use agentsight_tests::{
     drive,
-    live::{Live, mixed},
+    live::{Live, large, mixed},
     retry,
 };
 
@@ -31,9 +31,12 @@ fn every_way_to_use_libssl_reaches_the_mock() {
     let live = Live::unwatched();
     let Some(program) = retry::build(live.folder.path()) else { return };
     for mode in ["whole", "retry", "partial", "ex", "ex-partial", "clear", "free", "peek", "tiny"] {
-        let sendings = live.sendings(mixed(mode, 6));
+        let sendings = live.sendings(mixed(mode, 6).into_iter().chain(large(&format!("{mode}-large"))));
         let outcomes = retry::send(&live, &program, mode, &sendings);
-        println!("{mode}: {outcomes:?}");
+        let nonblocking = ["retry", "partial", "ex-partial"].contains(&mode);
+        assert_eq!(outcomes.iter().any(|outcome| outcome.retries > 10), nonblocking, "{mode}: {outcomes:?}");
+        let partial = outcomes.iter().any(|outcome| outcome.partial_writes > 0);
+        assert_eq!(partial, mode.ends_with("partial"), "{mode}: {outcomes:?}");
     }
     assert!(live.mock.served().iter().all(|served| served.intact));
 }

@@ -13,10 +13,18 @@ use agentsight_tests::program::root;
 const LAYERS: &[(&str, &[&str])] = &[
     ("arena", &[]),
     ("limits", &[]),
-    ("exchange", &["arena"]),
+    ("semconv", &[]),
+    ("metrics", &[]),
+    ("exchange", &["arena", "semconv"]),
     ("wire", &["limits"]),
     ("genai", &["wire", "exchange", "arena", "limits"]),
     ("sys", &["exchange"]),
+    ("ring", &["sys"]),
+    // Of the ring it knows the record, of the system the offset between two clocks.
+    ("flow", &["genai", "wire", "exchange", "arena", "metrics", "limits", "ring", "sys"]),
+    ("kernel", &["ring", "sys"]),
+    ("output", &["exchange", "metrics"]),
+    ("export", &["output", "exchange", "metrics", "semconv", "limits"]),
     // What serves and judges the demo's traffic shares no code with what is judged.
     ("demo", &[]),
 ];

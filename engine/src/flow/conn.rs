@@ -125,6 +125,11 @@ impl Conn {
         if missing + header.lost > 0 {
             shared.metrics.lost(Cause::BytesMissing, missing + header.lost);
         }
+        if missing > 0 && self.protocol == Protocol::Unknown && !self.midway {
+            // What tells the protocol was lost, so that any later head has to do.
+            self.midway = true;
+            self.resynchronise();
+        }
         let Some(role) = self.role(direction, payload, shared, outlet) else { return };
         if missing > 0 {
             self.gap(role, direction, missing, header, shared, outlet);

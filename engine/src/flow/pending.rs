@@ -56,6 +56,8 @@ pub(super) struct Exchanges {
     responses_unsure: bool,
     /// A request was seen before the response to the one before it.
     pipelined: bool,
+    /// A response came while later requests waited for theirs, and nothing was missed.
+    answered_in_turn: bool,
     /// The response that is arriving belongs to no request that was seen.
     orphan: bool,
     /// Another protocol took over.
@@ -302,12 +304,11 @@ impl Exchanges {
     }
 
     fn answer<O: Outlet>(&mut self, head: &ResponseHead<'_>, context: &mut Context<'_, O>) -> Answers {
-        if std::mem::take(&mut self.responses_unsure) && self.pending.len() > 1 {
-            // Which of them is answered can be told only when there was no pipelining: the last.
-            let last = self.pending.pop_back().filter(|_| !self.pipelined);
-            self.request_open &= last.is_some();
-            self.finish_all(Ended::Lost, context);
-            self.pending.extend(last);
+        let several = self.pending.len() > 1;
+        if std::mem::take(&mut self.responses_unsure) && several {
+            self.answer_one_of_several(context);
+        } else {
+            self.answered_in_turn |= several;
         }
         // RFC 9110 section 15.2: an interim response, the final one is to come.
         if head.status < 200 && head.status != 101 {
@@ -329,6 +330,22 @@ impl Exchanges {
             pending.response_body = Some(Body::start(kind, head.fields, &mut shared.pools, &shared.metrics));
         }
         pending.answers
+    }
+
+    /// Some requests wait, and what was missed may have answered any of them. A response that was lost
+    /// whole looks like pipelining until its loss shows, so that only a connection which has pipelined
+    /// for certain is taken to do so; on any other it is the last that is answered.
+    fn answer_one_of_several<O: Outlet>(&mut self, context: &mut Context<'_, O>) {
+        if self.answered_in_turn {
+            return self.finish_all(Ended::Lost, context);
+        }
+        let Some(mut last) = self.pending.pop_back() else { return };
+        last.incomplete = true;
+        let request_open = std::mem::take(&mut self.request_open);
+        self.finish_all(Ended::Lost, context);
+        self.request_open = request_open;
+        self.pending.push_back(last);
+        self.pipelined = false;
     }
 
     fn end_response<O: Outlet>(&mut self, ended: Ended, context: &mut Context<'_, O>) {
@@ -375,6 +392,8 @@ impl Exchanges {
             pending.end_request_body(false, context.shared);
         }
         self.finish_early(context);
+        // An answer that was missed is not one that never came.
+        let unanswered = if std::mem::take(&mut self.responses_unsure) { Ended::Lost } else { unanswered };
         while let Some(pending) = self.pending.pop_front() {
             let ended = if pending.answered { answered } else { unanswered };
             finish(pending, ended, context.now_ns, context);

@@ -1,12 +1,8 @@
 //! The system's libssl, used in every way that its interface allows.
 
-use agentsight::demo::{
-    clients::Sending,
-    script::Script,
-    talk::{Dialect, Talk},
-};
+use agentsight::demo::{clients::Sending, script::Script};
 use agentsight_tests::{
-    live::{Live, mixed},
+    live::{Live, large, mixed},
     retry::{self, Outcome},
 };
 
@@ -19,15 +15,6 @@ fn check(mode: &str, scripts: Vec<Script>, verify: impl FnOnce(&[Outcome])) {
     let outcomes = retry::send(&live, &program, mode, &sendings);
     verify(&outcomes);
     live.conclude(engine, &sendings);
-}
-
-/// Requests that don't fit into a socket's buffer, so that a write has to be made again.
-fn large(prefix: &str) -> Vec<Script> {
-    let talk = |number: i64| Talk {
-        prompt: "All work and no play. ".repeat(50_000),
-        ..Talk::numbered(if number % 2 == 0 { Dialect::Chat } else { Dialect::Messages }, number)
-    };
-    (0..6).map(|number| Script::new(format!("{prefix}-{number}"), "", &talk(number))).collect()
 }
 
 fn was_retried(outcomes: &[Outcome]) {
