@@ -320,7 +320,10 @@ impl Minder {
     }
 
     fn choose_by_name(&mut self, pid: u32, comm: &str) {
-        if self.comms.iter().any(|chosen| crate::kernel::select::comm_key(chosen) == crate::kernel::select::comm_key(comm))
+        if self
+            .comms
+            .iter()
+            .any(|chosen| crate::kernel::select::comm_key(chosen) == crate::kernel::select::comm_key(comm))
             && let Err(error) = self.kernel.choose_process(pid)
         {
             (self.log)(&format!("process {pid} ({comm}) is not captured: {error}"));
@@ -369,11 +372,8 @@ impl Minder {
     }
 
     fn started(&self) -> Started {
-        let mut targets: Vec<_> = self
-            .attacher
-            .targets()
-            .map(|(path, functions, users)| (path.to_owned(), functions, users))
-            .collect();
+        let mut targets: Vec<_> =
+            self.attacher.targets().map(|(path, functions, users)| (path.to_owned(), functions, users)).collect();
         targets.sort();
         Started { targets }
     }

@@ -154,9 +154,7 @@ impl Recording {
         let (magic, rest) = header.split_at(MAGIC.len());
         let clock = rest.first_chunk::<8>().map(|bytes| UnixOffset(i64::from_ne_bytes(*bytes)));
         match clock {
-            Some(clock) if magic == MAGIC => {
-                Ok(Self { input, clock, frame: Vec::new(), at: FILE_HEADER_BYTES as u64 })
-            }
+            Some(clock) if magic == MAGIC => Ok(Self { input, clock, frame: Vec::new(), at: FILE_HEADER_BYTES as u64 }),
             _ => Err(Error::NotARecording),
         }
     }

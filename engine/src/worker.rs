@@ -80,12 +80,7 @@ pub struct QueueOutlet {
 
 impl QueueOutlet {
     /// The outlet of worker `worker`.
-    pub fn new(
-        queues: Queues,
-        worker: usize,
-        verdicts: Option<Arc<Mutex<Verdicts>>>,
-        metrics: Arc<Metrics>,
-    ) -> Self {
+    pub fn new(queues: Queues, worker: usize, verdicts: Option<Arc<Mutex<Verdicts>>>, metrics: Arc<Metrics>) -> Self {
         Self { queues, worker, verdicts, metrics }
     }
 }

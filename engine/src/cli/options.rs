@@ -11,6 +11,7 @@ use crate::{
     genai,
     kernel::select::{Selection, cgroup_id},
     limits::CONTENT_BYTES_DEFAULT,
+    output::Style,
 };
 
 /// Wrong usage that only shows once the flags are put together.
@@ -136,12 +137,18 @@ impl OutputOptions {
         self.otel_endpoint.as_deref().map(|endpoint| format!(" (it is {endpoint})")).unwrap_or_default()
     }
 
+    /// How calls are shown: as JSON when asked for; otherwise for people, unless they go elsewhere.
+    pub fn style(&self, quiet: bool) -> Option<Style> {
+        match self {
+            Self { json: true, .. } => Some(Style::Json),
+            Self { otel: true, .. } => None,
+            _ => (!quiet).then(|| Style::readable(&|name| std::env::var(name).ok())),
+        }
+    }
+
     /// What is kept of a call.
     pub fn call(&self) -> genai::Options {
-        genai::Options {
-            capture_content: self.otel_capture_content,
-            content_bytes_max: self.content_max,
-        }
+        genai::Options { capture_content: self.otel_capture_content, content_bytes_max: self.content_max }
     }
 }
 

@@ -44,8 +44,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let writing = || format!("can't write {}", options.file.display());
     let recorder = Recorder::create(&options.file, UnixOffset::measure()).with_context(writing)?;
     let recorder = Arc::new(Mutex::new(recorder));
-    let (capture, started) =
-        Capture::start(&settings, &metrics, &log, |_, _| Duty::Record(Arc::clone(&recorder)))?;
+    let (capture, started) = Capture::start(&settings, &metrics, &log, |_, _| Duty::Record(Arc::clone(&recorder)))?;
     for (path, functions, users) in &started.targets {
         log(&format!("attached to {} ({functions} functions, {users} processes)", path.display()));
     }

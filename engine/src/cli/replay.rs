@@ -1,28 +1,20 @@
 //! `agentsight replay`: the pipeline on a recording.
 
-use std::{
-    io,
-    path::PathBuf,
-    process::ExitCode,
-    sync::Arc,
-    thread,
-    time::Duration,
-};
+use std::{path::PathBuf, process::ExitCode, sync::Arc, thread, time::Duration};
 
 use anyhow::Context as _;
 use clap::Args;
 
 use super::{
     options::OutputOptions,
-    run::{SHUTDOWN_MAX, notes},
+    run::{SHUTDOWN_MAX, notes, outputs},
     stats,
 };
 use crate::{
-    export::exporter::{Exporter, Inlet, Outputs},
+    export::exporter::{Exporter, Inlet},
     flow::{self, IdSource, Pipeline},
     limits::EXCHANGE_QUEUE_MAX,
     metrics::{Metrics, Total},
-    output::{Lines, Style},
     recording::{Error, Recording},
     worker::{QueueOutlet, Queues},
 };
@@ -58,7 +50,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let metrics = Arc::new(Metrics::default());
     let queues = Queues::new(1, EXCHANGE_QUEUE_MAX);
     let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
-    let exporter = Exporter::spawn(inlet, Outputs { otlp, lines: lines(options) }, Arc::clone(&metrics), log)?;
+    let exporter = Exporter::spawn(
+        inlet,
+        outputs(otlp, options.output.style(options.quiet), &metrics)?,
+        Arc::clone(&metrics),
+        log,
+    )?;
     let mut outcome = Ok(());
     for turn in 0..options.repeat {
         outcome = replay_once(options, turn, &queues, &metrics).with_context(reading);
@@ -114,15 +111,4 @@ fn replay_once(options: &Options, turn: u32, queues: &Queues, metrics: &Arc<Metr
     };
     pipeline.finish(&mut outlet);
     result
-}
-
-fn lines(options: &Options) -> Option<Lines> {
-    let env = |name: &str| std::env::var(name).ok();
-    if options.output.json {
-        Some(Lines::new(Style::Json, Box::new(io::stdout())))
-    } else if options.output.otel || options.quiet {
-        None
-    } else {
-        Some(Lines::new(Style::readable(&env), Box::new(io::stdout())))
-    }
 }

@@ -1,6 +1,7 @@
 //! A capture with its exporter: started, run until something ends it, stopped within a bound.
 
 use std::{
+    io,
     sync::{
         Arc,
         atomic::{AtomicBool, Ordering},
@@ -18,7 +19,7 @@ use crate::{
     genai,
     limits::EXCHANGE_QUEUE_MAX,
     metrics::{Metrics, Total},
-    output::Lines,
+    output::{Lines, Style},
     sys::{clock::UnixOffset, process},
     worker::{Duty, Queues},
 };
@@ -38,8 +39,10 @@ pub struct Plan {
     pub call: genai::Options,
     /// When an exchange is given up.
     pub idle: Duration,
-    /// What is made of it.
-    pub outputs: Outputs,
+    /// Where spans are exported to.
+    pub otlp: Option<config::Settings>,
+    /// How calls are shown on standard output.
+    pub lines: Option<Style>,
     /// Where notes go.
     pub log: Log,
 }
@@ -47,8 +50,7 @@ pub struct Plan {
 impl Plan {
     /// Everything, exported to the collector at this base URL, without a note.
     pub fn exporting_to(endpoint: &str) -> anyhow::Result<Self> {
-        let output =
-            OutputOptions { otel: true, otel_endpoint: Some(endpoint.to_owned()), ..OutputOptions::default() };
+        let output = OutputOptions { otel: true, otel_endpoint: Some(endpoint.to_owned()), ..OutputOptions::default() };
         let capture =
             CaptureOptions { ring_size: capture::RING_BYTES_DEFAULT, quiet: true, ..CaptureOptions::default() };
         // The demo's own endpoint is meant, whatever the environment says.
@@ -62,10 +64,21 @@ impl Plan {
             roles: output.role,
             call: output.call(),
             idle: output.idle_timeout,
-            outputs: Outputs { otlp: settings, lines: None },
+            otlp: settings,
+            lines: None,
             log: quiet(),
         })
     }
+}
+
+/// The exporter's outputs, lines on standard output among them.
+pub fn outputs(
+    otlp: Option<config::Settings>,
+    lines: Option<Style>,
+    metrics: &Arc<Metrics>,
+) -> anyhow::Result<Outputs> {
+    let lines = lines.map(|style| Lines::new(style, Box::new(io::stdout()), Arc::clone(metrics))).transpose()?;
+    Ok(Outputs { otlp, lines })
 }
 
 /// Notes that nobody reads.
@@ -113,7 +126,8 @@ impl Running {
         let workers = plan.capture.workers;
         let queues = Queues::new(workers, EXCHANGE_QUEUE_MAX);
         let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
-        let broken = plan.outputs.lines.as_ref().map(Lines::broken);
+        let outputs = outputs(plan.otlp, plan.lines, &metrics)?;
+        let broken = outputs.lines.as_ref().map(Lines::broken);
         let ids = IdSource::random();
         let clock = UnixOffset::measure();
         let (roles, call) = (plan.roles, plan.call);
@@ -135,7 +149,7 @@ impl Running {
             queues: queues.clone(),
             verdicts: Some(verdicts),
         })?;
-        let exporter = Exporter::spawn(inlet, plan.outputs, Arc::clone(&metrics), plan.log)?;
+        let exporter = Exporter::spawn(inlet, outputs, Arc::clone(&metrics), plan.log)?;
         Ok(Self { capture, exporter, metrics, broken, started })
     }
 

@@ -13,10 +13,8 @@ use crate::metrics::{Metrics, Total};
 pub fn of_capture(ended: &Ended) -> Value {
     let mut stats = of_metrics(&ended.metrics);
     let kernel = &ended.kernel.tallies;
-    let kernel: Map<String, Value> = KernelTotal::ALL
-        .iter()
-        .map(|&total| (total.name().to_owned(), json!(kernel.total(total).events)))
-        .collect();
+    let kernel: Map<String, Value> =
+        KernelTotal::ALL.iter().map(|&total| (total.name().to_owned(), json!(kernel.total(total).events))).collect();
     stats["kernel"] = Value::Object(kernel);
     stats["drops"] = ended.drops().map(|(name, count)| (name.to_owned(), json!(count))).collect::<Map<_, _>>().into();
     stats

@@ -2,7 +2,6 @@
 
 use std::{
     ffi::OsString,
-    io,
     os::unix::process::ExitStatusExt as _,
     process::{Child, Command, ExitCode, ExitStatus},
     time::{Duration, Instant},
@@ -16,13 +15,9 @@ use super::{
     run::{Ended, Plan, Running, SHUTDOWN_MAX, notes, summary},
     stats,
 };
-use crate::{
-    export::exporter::Outputs,
-    output::{Lines, Style},
-    sys::{
-        signals, spawn,
-        wait::{Waiter, Waker},
-    },
+use crate::sys::{
+    signals, spawn,
+    wait::{Waiter, Waker},
 };
 
 /// How often an end other than a signal is looked for.
@@ -63,7 +58,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         roles: options.output.role,
         call: options.output.call(),
         idle: options.output.idle_timeout,
-        outputs: Outputs { otlp, lines: lines(options) },
+        otlp,
+        lines: options.output.style(options.capture.quiet),
         log: notes(!options.capture.quiet),
     })?;
     for (path, functions, users) in &running.started.targets {
@@ -78,18 +74,6 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let ended = running.stop(SHUTDOWN_MAX);
     conclude(options, &ended, exports)?;
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
-}
-
-/// JSON lines when asked for; otherwise lines for people, unless the spans go somewhere else.
-fn lines(options: &Options) -> Option<Lines> {
-    let env = |name: &str| std::env::var(name).ok();
-    if options.output.json {
-        Some(Lines::new(Style::Json, Box::new(io::stdout())))
-    } else if options.output.otel || options.capture.quiet {
-        None
-    } else {
-        Some(Lines::new(Style::readable(&env), Box::new(io::stdout())))
-    }
 }
 
 fn start_command(running: &Running, options: &Options) -> anyhow::Result<Child> {

@@ -29,9 +29,8 @@ pub fn as_invoking_user(command: &mut Command) {
     // SAFETY: between fork and exec only system calls are made.
     unsafe {
         command.pre_exec(move || {
-            let done = libc::setgroups(groups.len(), groups.as_ptr()) == 0
-                && libc::setgid(gid) == 0
-                && libc::setuid(uid) == 0;
+            let done =
+                libc::setgroups(groups.len(), groups.as_ptr()) == 0 && libc::setgid(gid) == 0 && libc::setuid(uid) == 0;
             if done { Ok(()) } else { Err(io::Error::last_os_error()) }
         });
     }
