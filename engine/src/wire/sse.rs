@@ -40,6 +40,8 @@ pub struct Decoder {
     mark: Mark,
     /// The event under way is too long or was hit by a gap: it is dropped.
     skipping: bool,
+    /// Bytes are missing between an event and what comes next.
+    after_gap: bool,
     skipped: u64,
 }
 
@@ -90,6 +92,10 @@ impl Decoder {
         if let Mark::Matched(_) = self.mark {
             input = self.skip_mark(input);
         }
+        if std::mem::take(&mut self.after_gap) && begins_event(input) {
+            self.line.clear();
+            self.skipping = false;
+        }
         let mut here = Borrowed::default();
         while !input.is_empty() {
             if std::mem::take(&mut self.after_cr) && input[0] == b'\n' {
@@ -113,8 +119,10 @@ impl Decoder {
         self.keep_event(here);
     }
 
-    /// Bytes are missing here: the event that they were in is dropped.
+    /// Bytes are missing here: the event that they were in is dropped. When they begin between two
+    /// events, and what comes next begins like one, then whole events were lost and no more.
     pub fn gap(&mut self) {
+        self.after_gap |= self.buffered() == 0 && !self.skipping;
         self.mark = Mark::Past;
         self.after_cr = false;
         // The loss is taken to be inside a line: what comes next is the rest of that line.
@@ -131,6 +139,7 @@ impl Decoder {
         }
         self.take_line(&[], &mut Borrowed::default(), on_event);
         self.after_cr = false;
+        self.after_gap = false;
         self.mark = Mark::default();
     }
 
@@ -254,6 +263,11 @@ impl Decoder {
         self.line.truncate(1);
         self.line.shrink_to(STREAM_BUFFER_KEPT_BYTES);
     }
+}
+
+/// Servers write an event at once, so what is captured of a stream usually begins with one.
+fn begins_event(input: &[u8]) -> bool {
+    [&b"data:"[..], b"event:", b"id:"].iter().any(|field| input.starts_with(field))
 }
 
 impl Owned {
@@ -398,6 +412,10 @@ mod tests {
         assert_eq!(skip(&[b"data: a\n\ndata: b", b"b\n\ndata: c\n\n"], 0), (vec!["a".into(), "c".into()], 1));
         assert_eq!(skip(&[b"data: a\n\ndata: b", b"\n\ndata: c"], 0), (vec!["a".into(), "c".into()], 1));
         assert_eq!(skip(&[b"data: a", b"event: x"], 0), (vec![], 1));
+        // Between two events, whole ones are missing.
+        assert_eq!(skip(&[b"data: a\n\n", b"data: c\n\n"], 0), (vec!["a".into(), "c".into()], 1));
+        assert_eq!(skip(&[b"data: a\n\n", b"c\n\ndata: d\n\n"], 0), (vec!["a".into(), "d".into()], 1));
+        assert_eq!(skip(&[b"data: a\n", b"data: b\n\ndata: c\n\n"], 0), (vec!["c".into()], 1));
     }
 
     proptest! {

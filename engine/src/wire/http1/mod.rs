@@ -27,6 +27,7 @@ use self::{
     chunked::{Chunked, Step as ChunkStep},
     framing::Framing,
     head::{HeadParser, StartLine, Step as HeadStep},
+    resync::Found,
 };
 use super::{RequestHead, ResponseHead};
 use crate::limits::{HEAD_BUFFER_KEPT_BYTES, HEAD_BYTES_MAX};
@@ -51,6 +52,12 @@ pub trait Sink {
     /// The protocol was switched by the message that just ended: a 101, or a 2xx to CONNECT. It
     /// holds for both directions; the other one learns it by [`Decoder::switch_protocols`].
     fn upgrade(&mut self);
+    /// No other message can have begun behind the current one, however much was lost: for a response,
+    /// because no other request was made. Then a chunked body that lost its framing in a gap can be
+    /// taken up again at a later chunk; otherwise that could be a chunk of another message.
+    fn is_alone(&self) -> bool {
+        false
+    }
     /// Something that isn't HTTP/1, or whose framing can't be trusted. A message that is under way
     /// is then ended by [`End::Lost`], and the decoder looks for the next head.
     fn malformed(&mut self, error: Malformed);
@@ -137,6 +144,8 @@ enum State {
     Length { remaining: u64 },
     /// Inside a chunked body.
     Chunked(Chunked),
+    /// Inside a chunked body, at a chunk that isn't known. It may have ended, too.
+    ChunksLost,
     /// Inside a body that ends with the connection.
     UntilClose,
     /// Where messages begin is not known.
@@ -195,7 +204,7 @@ impl Decoder {
         match self.state {
             State::Head => self.buffer.is_empty(),
             State::Skipping | State::Switched => true,
-            State::Length { .. } | State::Chunked(_) | State::UntilClose => false,
+            State::Length { .. } | State::Chunked(_) | State::ChunksLost | State::UntilClose => false,
         }
     }
 
@@ -224,6 +233,18 @@ impl Decoder {
                     sink.body(input);
                     return;
                 }
+                State::ChunksLost => match resync::find_chunk_or_head(self.side, input, piece_start, sink.is_alone()) {
+                    Some(Found::Chunk(at)) => {
+                        self.state = State::Chunked(Chunked::new(false));
+                        &input[at..]
+                    }
+                    Some(Found::Head(at)) => {
+                        self.end(End::Lost, sink);
+                        self.probation = true;
+                        &input[at..]
+                    }
+                    None => return,
+                },
                 State::Skipping => {
                     let Some(at) = resync::find_head(self.side, input, piece_start) else { return };
                     self.probation = true;
@@ -260,11 +281,11 @@ impl Decoder {
             State::Chunked(chunked) => {
                 let kept = chunked.gap(lost);
                 sink.gap(lost);
-                if !kept {
-                    self.end(End::Lost, sink);
-                    self.state = State::Skipping;
-                }
-                kept
+                kept || self.lose_chunks(sink)
+            }
+            State::ChunksLost => {
+                sink.gap(lost);
+                self.lose_chunks(sink)
             }
             State::UntilClose => {
                 sink.gap(lost);
@@ -280,6 +301,18 @@ impl Decoder {
         }
     }
 
+    /// The framing of a chunked body is lost; true if the message can still be held on to.
+    fn lose_chunks(&mut self, sink: &mut impl Sink) -> bool {
+        let alone = sink.is_alone();
+        if alone {
+            self.state = State::ChunksLost;
+        } else {
+            self.end(End::Lost, sink);
+            self.state = State::Skipping;
+        }
+        alone
+    }
+
     /// The direction ended.
     pub fn close(&mut self, sink: &mut impl Sink) {
         match &self.state {
@@ -287,6 +320,7 @@ impl Decoder {
             // RFC 9112 section 8: complete once the last chunk came, trailers or not.
             State::Chunked(chunked) if chunked.saw_last_chunk() => self.end(End::Complete, sink),
             State::Chunked(_) => self.end(End::Cut, sink),
+            State::ChunksLost => self.end(End::Lost, sink),
             State::UntilClose => self.end(End::Complete, sink),
             State::Head | State::Skipping | State::Switched => {}
         }

@@ -6,6 +6,7 @@ use super::*;
 #[derive(Default)]
 pub(super) struct Journal {
     pub lines: Vec<String>,
+    pub alone: bool,
     pub answers: Vec<Answers>,
 }
 
@@ -52,6 +53,9 @@ impl Sink for Journal {
     }
     fn upgrade(&mut self) {
         self.lines.push("upgrade".into());
+    }
+    fn is_alone(&self) -> bool {
+        self.alone
     }
     fn malformed(&mut self, error: Malformed) {
         self.lines.push(format!("{error:?}"));
@@ -273,6 +277,39 @@ fn gaps_are_told_and_cost_only_the_message_they_hide() {
 }
 
 #[test]
+fn a_chunked_body_that_is_alone_is_taken_up_again() {
+    let check = |pieces: &[(&str, u64)], expect: &[&str]| {
+        let mut journal = Journal { alone: true, ..Journal::default() };
+        let mut decoder = Decoder::responses();
+        decoder.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nab", &mut journal);
+        for (piece, lost) in pieces {
+            assert!(decoder.gap(*lost, &mut journal));
+            decoder.feed(piece.as_bytes(), &mut journal);
+        }
+        decoder.close(&mut journal);
+        assert_eq!(journal.lines[1..], *expect);
+    };
+    // At the start of a piece, behind the rest of a chunk, and at the end of the message.
+    check(&[("3\r\nxyz\r\n0\r\n\r\n", 9)], &["\"ab", "gap 9", "\"xyz", "Complete"]);
+    check(&[("rest\r\ne\r\nno\r\n3\r\nxyz\r\n0\r\n\r\n", 9)], &["\"ab", "gap 9", "\"xyz", "Complete"]);
+    check(&[("0\r\n\r\n", 9)], &["\"ab", "gap 9", "Complete"]);
+    // No size proves itself.
+    check(&[("3\r\nxy", 9), ("zzzz\r\n", 5), ("8000000f\r\n", 1)], &["\"ab", "gap 9", "gap 5", "gap 1", "Lost"]);
+    // The next message.
+    let next = "HTTP/1.1 500 X\r\ncontent-length: 0\r\n\r\n";
+    check(&[(next, 9)], &["\"ab", "gap 9", "Lost", "< 500 content-length=0", "Complete"]);
+    // What might be another message's chunk is not taken.
+    let mut journal = Journal { alone: true, ..Journal::default() };
+    let mut decoder = Decoder::responses();
+    decoder.feed(b"HTTP/1.1 200 OK\r\ntransfer-encoding: chunked\r\n\r\n4\r\nab", &mut journal);
+    assert!(decoder.gap(9, &mut journal));
+    journal.alone = false;
+    decoder.feed(b"3\r\nxyz\r\n", &mut journal);
+    assert!(!decoder.gap(9, &mut journal));
+    assert_eq!(journal.lines[1..], ["\"ab", "gap 9", "gap 9", "Lost"]);
+}
+
+#[test]
 fn after_a_switch_nothing_is_read() {
     let mut journal = Journal::default();
     let mut decoder = Decoder::requests();
@@ -335,8 +372,8 @@ proptest! {
 
     #[test]
     fn hostile_bytes_and_gaps_never_panic(steps in proptest::collection::vec((any::<Vec<u8>>(), 0u64..9, message()), 0..6)) {
-        for mut decoder in [Decoder::requests(), Decoder::responses()] {
-            let mut journal = Journal::default();
+        for (mut decoder, alone) in [(Decoder::requests(), false), (Decoder::responses(), false), (Decoder::responses(), true)] {
+            let mut journal = Journal { alone, ..Journal::default() };
             for (noise, lost, message) in &steps {
                 decoder.feed(message, &mut journal);
                 decoder.feed(noise, &mut journal);
