@@ -394,10 +394,8 @@ fn ends_shortly(dialect: &Dialect, data: &[u8]) -> bool {
 
 /// Whether the request's content type may be JSON. Some clients get it wrong, or leave it out.
 fn may_be_json(head: &RequestHead<'_>) -> bool {
-    wire::field(head.fields, "content-type").is_none_or(|kind| {
-        let kind = kind.to_ascii_lowercase();
-        memchr::memmem::find(&kind, b"json").is_some()
-    })
+    wire::field(head.fields, "content-type")
+        .is_none_or(|kind| kind.windows(4).any(|word| word.eq_ignore_ascii_case(b"json")))
 }
 
 /// A status code in the arena.

@@ -314,6 +314,34 @@ fn dialects_without_recordings_are_read() {
 }
 
 #[test]
+fn envelopes_are_opened() {
+    check(
+        Wire {
+            host: "cloudcode-pa.googleapis.com",
+            path: "/v1internal:streamGenerateContent?alt=sse",
+            request: r#"{"model":"g","request":{"contents":[{"role":"user","parts":[{"text":"hi"}]}],"generationConfig":{"topP":0.5}}}"#,
+            response_fields: SSE,
+            response: &[
+                r#"{"response":{"candidates":[{"content":{"parts":[{"text":"yes"}]},"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":2,"candidatesTokenCount":3},"responseId":"r"}}"#,
+            ],
+            capture_content: true,
+            ..PLAIN
+        },
+        &[
+            "operation: \"generate_content\"",
+            "provider: \"gcp.gen_ai\"",
+            "request_model: \"g\"",
+            "top_p: 0.5",
+            "input_tokens: 2",
+            "output_tokens: 3",
+            "response_id: \"r\"",
+            r#"input_messages: "[{\"role\":\"user\",\"parts\":[{\"type\":\"text\",\"content\":\"hi\"}]}]""#,
+            r#"output_messages: "[{\"role\":\"assistant\",\"parts\":[{\"type\":\"text\",\"content\":\"yes\"}],\"finish_reason\":\"stop\"}]""#,
+        ],
+    );
+}
+
+#[test]
 fn unknown_paths_are_judged_by_their_bodies() {
     let json: &[(&str, &str)] = &[("content-type", "application/json")];
     for (path, request, expect) in [
@@ -332,6 +360,14 @@ fn unknown_paths_are_judged_by_their_bodies() {
         ("/v1/messages/count_tokens", r#"{"model":"m","messages":[]}"#, ""),
         ("/v1/messages/batches", r#"{"model":"m","messages":[]}"#, ""),
         ("/survey/responses", r#"{"answers":[]}"#, ""),
+        ("/v1beta/models/g:countTokens", r#"{"contents":[]}"#, ""),
+        (
+            "/v1/publishers/anthropic/models/count-tokens:rawPredict",
+            r#"{"model":"m","messages":[],"anthropic_version":"v"}"#,
+            "",
+        ),
+        ("/v1/engines/codex/completions", r#"{"prompt":"p"}"#, "request_model: \"codex\""),
+        ("/pooling", r#"{"model":"m","input":"i"}"#, ""),
     ] {
         let response = &[r#"{"object":"list","data":[],"model":"m"}"#];
         let wire = Wire { path, request, fields: json, response, ..PLAIN };

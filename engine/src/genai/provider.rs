@@ -69,18 +69,25 @@ pub(super) fn of(host: &str, path: &str) -> Option<&'static str> {
     RULES
         .iter()
         .find(|Rule(pattern, prefix, _)| {
-            path.starts_with(prefix.trim_start_matches('/')) && host_matches(pattern, host)
+            host_matches(pattern, host) && path.starts_with(prefix.trim_start_matches('/'))
         })
         .map(|Rule(_, _, name)| *name)
 }
 
 fn host_matches(pattern: &str, host: &str) -> bool {
-    if let Some(suffix) = pattern.strip_prefix("**") {
-        // The rest is compared label by label against as many labels at the host's end.
-        let labels = suffix.split('.').count() - 1;
-        let Some((at, _)) = host.rmatch_indices('.').nth(labels.saturating_sub(1)) else { return false };
-        return at > 0 && host.get(at..).is_some_and(|end| host_matches(suffix, end));
+    // What follows the last star is literal, and rules out almost every rule at once.
+    let literal = pattern.rsplit('*').next().unwrap_or("");
+    if !host.ends_with(literal) {
+        return false;
     }
+    let Some(suffix) = pattern.strip_prefix("**") else { return labels_match(pattern, host) };
+    // As many labels at the host's end as there are in the pattern, after at least one other.
+    let labels = suffix.split('.').count() - 1;
+    let Some((at, _)) = host.rmatch_indices('.').nth(labels.saturating_sub(1)) else { return false };
+    at > 0 && host.get(at..).is_some_and(|end| labels_match(suffix, end))
+}
+
+fn labels_match(pattern: &str, host: &str) -> bool {
     let (mut pattern, mut host) = (pattern.split('.'), host.split('.'));
     loop {
         match (pattern.next(), host.next()) {

@@ -110,8 +110,11 @@ pub(super) struct Matched<'h> {
 
 /// The dialect that `target` belongs to: of several, the one with the longest path.
 pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) -> Option<Matched<'h>> {
+    let last = target.segments().next_back()?.as_bytes().last();
     let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
     routes
+        // The last byte rules out most of them.
+        .filter(|(_, route)| matches!(route.path.as_bytes().last(), end if end == Some(&b'}') || end == last))
         .filter(|(_, route)| route.method.as_bytes() == method && route.only.is_none_or(|only| only == provider))
         .filter_map(|(dialect, route)| {
             let (segments, model) = matches(route.path, target)?;
@@ -145,6 +148,7 @@ fn matches<'h>(pattern: &str, target: &Target<'h>) -> Option<(usize, Option<&'h 
             return None;
         }
         match name {
+            "model" if value == "count-tokens" => return None,
             "model" => model = Some(value),
             // Others have responses too; OpenAI's begin like this, wherever they are served.
             "response" if !value.starts_with("resp_") => return None,
@@ -157,16 +161,19 @@ fn matches<'h>(pattern: &str, target: &Target<'h>) -> Option<(usize, Option<&'h 
 /// Segments of paths whose bodies look like LLM calls and are not, for paths that no dialect is
 /// sure about.
 const NOT_CALLS: &[&str] = &[
+    "apply-template",
     "assistants",
     "audio",
     "batch",
     "batches",
     "cancel",
+    "classify",
     "compact",
     "containers",
     "conversations",
     "count-tokens",
     "count_tokens",
+    "create",
     "detokenize",
     "evals",
     "files",
@@ -177,7 +184,9 @@ const NOT_CALLS: &[&str] = &[
     "input_tokens",
     "moderations",
     "ocr",
+    "pooling",
     "rerank",
+    "score",
     "speech",
     "threads",
     "tokenize",
@@ -186,9 +195,25 @@ const NOT_CALLS: &[&str] = &[
     "videos",
 ];
 
+/// Verbs of Google's APIs that take a call's body and make no call.
+const NOT_CALLING: &[&str] = &[
+    "asyncBatchEmbedContent",
+    "batchGenerateContent",
+    "computeTokens",
+    "countTokens",
+    "fetchPredictOperation",
+    "predictLongRunning",
+];
+
 /// Whether the path is known to be something other than a call.
 pub(super) fn is_no_call(target: &Target<'_>) -> bool {
-    target.segments().any(|segment| NOT_CALLS.contains(&segment)) || target.segments().next_back() == Some("models")
+    let last = target.segments().next_back().unwrap_or("");
+    let verb = last.rsplit_once(':').or_else(|| last.rsplit_once("%3A")).map_or("", |(_, verb)| verb);
+    // Vertex counts tokens as if it were a model.
+    let name = last.split([':', '%']).next().unwrap_or("");
+    target.segments().chain([name]).any(|segment| NOT_CALLS.contains(&segment))
+        || last == "models"
+        || NOT_CALLING.contains(&verb)
 }
 
 /// `gen_ai.provider.name` for a request to `target`. A host that no rule knows gives its own name.

@@ -14,6 +14,17 @@ use super::{
 /// `generateContent`.
 pub(in crate::genai) static GENERATE: Reader = Reader { request, response, event: response };
 
+/// Code Assist, which puts an envelope around it.
+pub(in crate::genai) static CODE_ASSIST: Reader = Reader {
+    request: |prompt, body| body.get("request").iter().for_each(|inner| request(prompt, *inner)),
+    response: enveloped,
+    event: enveloped,
+};
+
+fn enveloped<'a>(output: &mut Output<'a>, arena: &'a Bump, body: Json<'_>) {
+    body.get("response").iter().for_each(|inner| response(output, arena, *inner));
+}
+
 /// Interactions.
 pub(in crate::genai) static INTERACTIONS: Reader =
     Reader { request: interactions_request, response: interactions_response, event: interactions_event };

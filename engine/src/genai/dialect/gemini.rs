@@ -62,7 +62,7 @@ fn modalities(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
 }
 
 /// A whole response and an element of a stream are alike; counts are cumulative.
-const RESPONSE: &[Rule] = &[
+pub(super) const RESPONSE: &[Rule] = &[
     rule(&["responseId", "response_id"], To::ResponseId),
     rule(&["modelVersion", "model_version"], To::ResponseModel),
     rule(&["candidates"], To::Custom(candidates)),

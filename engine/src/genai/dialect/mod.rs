@@ -10,6 +10,7 @@ mod bedrock_invoke;
 mod cohere;
 mod dashscope;
 mod gemini;
+mod gemini_code_assist;
 mod gemini_embeddings;
 mod gemini_interactions;
 mod llama_cpp;
@@ -44,6 +45,7 @@ pub(super) static DIALECTS: &[&Dialect] = &[
     &openai_embeddings::DIALECT,
     &openai_completions::DIALECT,
     &gemini::DIALECT,
+    &gemini_code_assist::DIALECT,
     &gemini_embeddings::DIALECT,
     &gemini_interactions::DIALECT,
     &bedrock_converse::DIALECT,

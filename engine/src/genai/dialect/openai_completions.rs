@@ -10,6 +10,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     routes: &[
         sure("v1/completions"),
         sure("deployments/{model}/completions"),
+        sure("engines/{model}/completions"),
         // Mistral's and DeepSeek's fill-in-the-middle.
         sure("fim/completions"),
         sure("beta/completions"),
