@@ -30,8 +30,6 @@ counters! {
         BytesMissing = "bytes_missing",
         /// A connection: too many are followed at once, and it was idle for longest.
         ConnectionEvicted = "connection_evicted",
-        /// A connection that speaks HTTP/2.
-        ConnectionHttp2 = "connection_http2",
         /// A message that isn't HTTP, or whose framing can't be trusted.
         MessageMalformed = "message_malformed",
         /// A body: larger than a message may be, or too much is in reassembly.

@@ -4,6 +4,7 @@
 use std::{
     io::Write,
     sync::{Arc, Mutex},
+    time::Duration,
 };
 
 use agentsight::{
@@ -127,12 +128,11 @@ fn records(connections: &[&[Sending]], mut cut: impl FnMut(usize) -> usize) -> V
 /// Writes finished exchanges as lines of JSON.
 struct Printed {
     lines: Lines,
-    metrics: Arc<Metrics>,
 }
 
 impl Outlet for Printed {
     fn finished(&mut self, exchange: Exchange) {
-        self.lines.write(&exchange, &self.metrics);
+        self.lines.write(&exchange);
     }
 
     fn ignore(&mut self, _conn: u64) {}
@@ -168,14 +168,14 @@ fn spans(records: &[Made]) -> Vec<Span> {
         worker: 0,
     };
     let memory = Memory::default();
-    let mut outlet =
-        Printed { lines: Lines::new(Style::Json, Box::new(memory.clone())), metrics: Arc::clone(&metrics) };
+    let lines = Lines::new(Style::Json, Box::new(memory.clone()), Arc::clone(&metrics)).unwrap();
+    let mut outlet = Printed { lines };
     let mut pipeline = Pipeline::new(settings, metrics);
     for Made { header, payload } in records {
         pipeline.record(&Record { header: *header, payload }, &mut outlet);
     }
     assert_eq!(pipeline.connections(), 0, "every connection was closed");
-    outlet.lines.flush();
+    outlet.lines.finish(Duration::from_secs(10));
     let written = memory.0.lock().unwrap();
     String::from_utf8_lossy(&written).lines().map(span).collect()
 }

@@ -135,7 +135,7 @@ impl Running {
         let (capture, started) = Capture::start(&plan.capture, &metrics, &plan.log, |worker, verdicts| Duty::Follow {
             settings: flow::Settings {
                 roles,
-                call: call.clone(),
+                call,
                 idle_ns,
                 clock,
                 ids,

@@ -2,12 +2,13 @@
 
 use bumpalo::{Bump, collections::Vec as BumpVec};
 
+use super::cutter::Cutter;
 use crate::{
     arena::{Family, Travelling},
     genai::{self, BodyKind, DraftFamily},
     limits::{BODY_BUFFER_KEPT_BYTES_MAX, BODY_BUFFERS_KEPT_MAX, BODY_BYTES_MAX, REASSEMBLY_BYTES_MAX},
     metrics::{Cause, Metrics},
-    wire::{self, Field, coding, ndjson, sse},
+    wire::{self, Field, coding},
 };
 
 /// A body's bytes in an arena of their own, which is free again as soon as they are parsed.
@@ -21,8 +22,9 @@ impl Family for BytesFamily {
 #[derive(Default)]
 pub(super) struct Pools {
     codings: coding::Pool,
+    #[expect(clippy::vec_box, reason = "`Travelling` takes and gives boxes")]
     buffers: Vec<Box<Bump>>,
-    events: Vec<Box<sse::Decoder>>,
+    cutters: Vec<Cutter>,
     /// Bytes gathered at this moment, for [`REASSEMBLY_BYTES_MAX`].
     gathered: usize,
 }
@@ -35,10 +37,8 @@ enum Consumer {
     Lost,
     /// Gathered.
     Whole(Travelling<BytesFamily>),
-    /// Cut into server-sent events.
-    Events(Box<sse::Decoder>),
-    /// Cut into lines.
-    Lines(Box<ndjson::Decoder>),
+    /// Cut into events.
+    Cut(Cutter),
 }
 
 /// A body that is arriving.
@@ -73,15 +73,15 @@ impl Body {
             metrics.lost(Cause::BodyCodingUnknown, 1);
             return Self { coding: coding::Decoder::identity(), consumer: Consumer::Lost };
         };
-        let consumer = match kind {
-            BodyKind::Skip => Consumer::Skip,
-            BodyKind::EventStream => Consumer::Events(pools.events.pop().unwrap_or_default()),
-            BodyKind::NdJson => Consumer::Lines(Box::default()),
-            BodyKind::Json | BodyKind::JsonArray | BodyKind::AwsEventStream => {
+        let idle = pools.cutters.iter().rposition(|cutter| cutter.kind() == kind);
+        let cutter = idle.map(|at| pools.cutters.swap_remove(at)).or_else(|| Cutter::new(kind));
+        let consumer = cutter.map_or_else(
+            || {
                 let arena = pools.buffers.pop().unwrap_or_default();
                 Consumer::Whole(Travelling::new(arena, |arena| BumpVec::new_in(arena)))
-            }
-        };
+            },
+            Consumer::Cut,
+        );
         Self { coding, consumer }
     }
 
@@ -106,11 +106,8 @@ impl Body {
                     *consumer = Consumer::Lost;
                 }
             }
-            Consumer::Events(decoder) => {
-                decoder.feed(bytes, &mut |event| chunks += u64::from(reader.event(event.name, event.data)));
-            }
-            Consumer::Lines(decoder) => {
-                decoder.feed(bytes, &mut |line| chunks += u64::from(reader.event(b"", line)));
+            Consumer::Cut(cutter) => {
+                cutter.feed(bytes, |name, data| chunks += u64::from(reader.event(name, data)));
             }
         });
         if too_large {
@@ -126,8 +123,7 @@ impl Body {
     /// Bytes are missing here. What needs the body whole, or its coding unbroken, is lost.
     pub fn gap(&mut self, pools: &mut Pools) {
         match &mut self.consumer {
-            Consumer::Events(decoder) if self.coding.is_identity() => decoder.gap(),
-            Consumer::Lines(decoder) if self.coding.is_identity() => decoder.gap(),
+            Consumer::Cut(cutter) if self.coding.is_identity() => cutter.gap(),
             Consumer::Skip => {}
             _ => self.lose(pools),
         }
@@ -154,17 +150,14 @@ impl Body {
                 whole(reader, None);
             }
             Consumer::Whole(gathered) => gathered.with_mut(|_, bytes| whole(reader, Some(bytes))),
-            Consumer::Events(decoder) => {
-                decoder.finish(&mut |event| {
-                    reader.event(event.name, event.data);
+            Consumer::Cut(cutter) => {
+                let skipped = cutter.finish(|name, data| {
+                    reader.event(name, data);
                 });
-                lost |= told(decoder.take_skipped(), reader.metrics);
-            }
-            Consumer::Lines(decoder) => {
-                decoder.finish(&mut |line| {
-                    reader.event(b"", line);
-                });
-                lost |= told(decoder.take_skipped(), reader.metrics);
+                if skipped > 0 {
+                    reader.metrics.lost(Cause::EventLost, skipped);
+                    lost = true;
+                }
             }
         }
         self.put_back(pools);
@@ -189,11 +182,10 @@ impl Consumer {
                     pools.buffers.push(arena);
                 }
             }
-            Self::Events(mut decoder) if pools.events.len() < BODY_BUFFERS_KEPT_MAX => {
+            Self::Cut(mut cutter) if pools.cutters.len() < BODY_BUFFERS_KEPT_MAX => {
                 // Whatever is left in it belongs to a body that nobody reads any more.
-                decoder.finish(&mut |_| {});
-                decoder.take_skipped();
-                pools.events.push(decoder);
+                cutter.finish(|_, _| {});
+                pools.cutters.push(cutter);
             }
             _ => {}
         }
@@ -212,11 +204,4 @@ fn gather(gathered: &mut Travelling<BytesFamily>, bytes: &[u8], in_reassembly: &
         }
         fits
     })
-}
-
-fn told(skipped: u64, metrics: &Metrics) -> bool {
-    if skipped > 0 {
-        metrics.lost(Cause::EventLost, skipped);
-    }
-    skipped > 0
 }

@@ -8,15 +8,12 @@ use agentsight_abi::{
     flags,
 };
 
-use super::{
-    Outlet, Shared,
-    pending::{Context, Exchanges, Requests, Responses},
-};
+use super::{Outlet, Shared, context::Context, ordered::Http1, streams::Http2};
 use crate::{
     exchange::{Process, Role},
     genai::Ended,
     metrics::{Cause, Total},
-    wire::http1::Decoder,
+    wire::http2,
 };
 
 /// Where a direction stands.
@@ -32,12 +29,13 @@ struct Way {
 }
 
 /// What a connection turned out to be.
-#[derive(Clone, Copy, PartialEq, Eq)]
 enum Protocol {
     /// Not known yet.
     Unknown,
-    /// HTTP/1, with the observed process in this role.
-    Http1(Role),
+    /// HTTP/1.
+    Http1(Box<Http1>),
+    /// HTTP/2.
+    Http2(Box<Http2>),
     /// Of no use.
     Ignored,
 }
@@ -49,58 +47,41 @@ pub(super) struct Conn {
     pub last_ns: u64,
     pub process: Option<Arc<Process>>,
     midway: bool,
+    /// Of the observed process; known when the protocol is.
+    role: Role,
     protocol: Protocol,
     /// By [`Direction`].
     ways: [Way; 2],
-    requests: Decoder,
-    responses: Decoder,
-    exchanges: Exchanges,
 }
 
-/// Which of the two decoders.
-#[derive(Clone, Copy, PartialEq, Eq)]
-enum Messages {
-    Requests,
-    Responses,
-}
-
-fn messages(role: Role, direction: Direction) -> Messages {
-    match (role, direction) {
-        (Role::Client, Direction::Write) | (Role::Server, Direction::Read) => Messages::Requests,
-        (Role::Client, Direction::Read) | (Role::Server, Direction::Write) => Messages::Responses,
-    }
+/// Whether what goes in this direction are requests.
+fn carries_requests(role: Role, direction: Direction) -> bool {
+    (role == Role::Client) == (direction == Direction::Write)
 }
 
 impl Conn {
     pub fn new(header: &RecordHeader, midway: bool) -> Self {
-        let mut conn = Self {
+        // Of a connection that was seen from its start, whatever is missing before the first record
+        // was lost.
+        let way = Way { begun: !midway, ..Way::default() };
+        Self {
             id: header.conn,
             tgid: header.tgid,
             last_ns: header.ktime_ns,
             process: None,
             midway,
+            role: Role::Client,
             protocol: Protocol::Unknown,
-            ways: [Way::default(); 2],
-            requests: Decoder::requests(),
-            responses: Decoder::responses(),
-            exchanges: Exchanges::default(),
-        };
-        if midway {
-            conn.resynchronise();
+            ways: [way; 2],
         }
-        // Of a connection that was seen from its start, whatever is missing before the first record
-        // was lost.
-        conn.ways.iter_mut().for_each(|way| way.begun = !midway);
-        conn
     }
 
     pub fn has_pending(&self) -> bool {
-        !self.exchanges.is_empty()
-    }
-
-    fn resynchronise(&mut self) {
-        self.requests = Decoder::requests().midway();
-        self.responses = Decoder::responses().midway();
+        match &self.protocol {
+            Protocol::Http1(http) => http.has_pending(),
+            Protocol::Http2(http) => http.has_pending(),
+            Protocol::Unknown | Protocol::Ignored => false,
+        }
     }
 
     pub fn data<O: Outlet>(
@@ -125,204 +106,177 @@ impl Conn {
         if missing + header.lost > 0 {
             shared.metrics.lost(Cause::BytesMissing, missing + header.lost);
         }
-        if missing > 0 && self.protocol == Protocol::Unknown && !self.midway {
-            // What tells the protocol was lost, so that any later head has to do.
-            self.midway = true;
-            self.resynchronise();
+        if matches!(self.protocol, Protocol::Unknown) {
+            // When what tells the protocol was lost, any later head has to do.
+            self.midway |= missing > 0;
+            self.recognise(direction, payload, shared, outlet);
         }
-        let Some(role) = self.role(direction, payload, shared, outlet) else { return };
         if missing > 0 {
-            self.gap(role, direction, missing, header, shared, outlet);
+            self.gap(direction, missing, header, shared, outlet);
         }
-        self.feed(role, direction, payload, header, shared, outlet);
+        self.feed(direction, payload, header, shared, outlet);
         if header.lost > 0 {
-            self.gap(role, direction, header.lost, header, shared, outlet);
+            self.gap(direction, header.lost, header, shared, outlet);
         }
-        if self.exchanges.switched {
+        if matches!(&self.protocol, Protocol::Http1(http) if http.is_over()) {
             self.ignore(outlet);
         }
     }
 
-    /// The role of the observed process, read off the direction of the first message.
-    fn role<O: Outlet>(
-        &mut self,
-        direction: Direction,
-        payload: &[u8],
-        shared: &Shared,
-        outlet: &mut O,
-    ) -> Option<Role> {
-        match self.protocol {
-            Protocol::Http1(role) => return Some(role),
-            Protocol::Ignored => return None,
-            Protocol::Unknown => {}
-        }
+    /// Reads protocol and role off the first bytes and their direction.
+    fn recognise<O: Outlet>(&mut self, direction: Direction, payload: &[u8], shared: &Shared, outlet: &mut O) {
         let mut bytes = [0; LOOKED_AT];
         let len = payload.len().min(LOOKED_AT);
         bytes[..len].copy_from_slice(&payload[..len]);
-        let role = match (first_bytes(&bytes, len), direction) {
-            (FirstBytes::Request, Direction::Write) | (FirstBytes::Response, Direction::Read) => Role::Client,
-            (FirstBytes::Request, Direction::Read) | (FirstBytes::Response, Direction::Write) => Role::Server,
-            (FirstBytes::Preface | FirstBytes::Frame, _) => {
-                shared.metrics.lost(Cause::ConnectionHttp2, 1);
-                self.ignore(outlet);
-                return None;
-            }
-            (FirstBytes::Other, _) => {
-                if !self.midway && len > 0 {
-                    shared.metrics.add(Total::ConnectionsUnrecognised, 1);
-                    self.ignore(outlet);
-                }
-                return None;
-            }
+        let seen = first_bytes(&bytes, len);
+        // Who writes requests is the client; who reads them, or writes responses, the server.
+        let are_requests = match seen {
+            FirstBytes::Request | FirstBytes::Preface => Some(true),
+            FirstBytes::Response => Some(false),
+            // At its start the client's direction has the preface before any frame.
+            FirstBytes::Frame if !self.midway => Some(false),
+            FirstBytes::Frame => http2::is_request_direction(payload),
+            FirstBytes::Other => None,
         };
-        self.protocol = Protocol::Http1(role);
-        Some(role)
+        let Some(are_requests) = are_requests else {
+            if !self.midway && len > 0 {
+                shared.metrics.add(Total::ConnectionsUnrecognised, 1);
+                self.ignore(outlet);
+            }
+            return;
+        };
+        let writes_requests = are_requests == (direction == Direction::Write);
+        self.role = if writes_requests { Role::Client } else { Role::Server };
+        self.protocol = match seen {
+            FirstBytes::Preface | FirstBytes::Frame => {
+                // A preface begins a connection, whatever the kernel side saw of it.
+                let midway = self.midway && seen == FirstBytes::Frame;
+                Protocol::Http2(Box::new(Http2::new(midway)))
+            }
+            _ => Protocol::Http1(Box::new(Http1::new(self.midway))),
+        };
     }
 
     fn ignore<O: Outlet>(&mut self, outlet: &mut O) {
         self.protocol = Protocol::Ignored;
-        self.requests.switch_protocols();
-        self.responses.switch_protocols();
         outlet.ignore(self.id);
     }
 
     fn feed<O: Outlet>(
         &mut self,
-        role: Role,
         direction: Direction,
         payload: &[u8],
         header: &RecordHeader,
         shared: &mut Shared,
         outlet: &mut O,
     ) {
-        let which = messages(role, direction);
-        let decoder = if which == Messages::Requests { &self.requests } else { &self.responses };
+        let of_requests = carries_requests(self.role, direction);
+        let idle = match &self.protocol {
+            Protocol::Http1(http) => http.is_idle(of_requests),
+            Protocol::Http2(http) => http.is_idle(of_requests),
+            Protocol::Unknown | Protocol::Ignored => return,
+        };
         let way = &mut self.ways[direction as usize];
-        if decoder.is_idle() && !payload.is_empty() {
+        if idle && !payload.is_empty() {
             way.message_ns = header.ktime_ns;
             way.thread_id = header.tid;
         }
-        self.with_context(role, direction, header.ktime_ns, Ended::Cut, shared, outlet, |conn, exchanges, context| {
-            match which {
-                Messages::Requests => conn.requests.feed(payload, &mut Requests { exchanges, context }),
-                Messages::Responses => conn.responses.feed(payload, &mut Responses { exchanges, context }),
-            }
+        let when = (direction, header.ktime_ns);
+        self.with_context(when, Ended::Cut, shared, outlet, |protocol, context| match protocol {
+            Protocol::Http1(http) => http.feed(of_requests, payload, context),
+            Protocol::Http2(http) => http.feed(of_requests, payload, context),
+            Protocol::Unknown | Protocol::Ignored => {}
         });
     }
 
     fn gap<O: Outlet>(
         &mut self,
-        role: Role,
         direction: Direction,
         lost: u64,
         header: &RecordHeader,
         shared: &mut Shared,
         outlet: &mut O,
     ) {
-        let which = messages(role, direction);
-        self.with_context(role, direction, header.ktime_ns, Ended::Cut, shared, outlet, |conn, exchanges, context| {
-            match which {
-                Messages::Requests => {
-                    if !conn.requests.gap(lost, &mut Requests { exchanges, context }) {
-                        exchanges.requests_unsure(context);
-                    }
-                }
-                Messages::Responses => {
-                    if !conn.responses.gap(lost, &mut Responses { exchanges, context }) {
-                        exchanges.responses_unsure();
-                    }
-                }
-            }
+        let of_requests = carries_requests(self.role, direction);
+        let when = (direction, header.ktime_ns);
+        self.with_context(when, Ended::Cut, shared, outlet, |protocol, context| match protocol {
+            Protocol::Http1(http) => http.gap(of_requests, lost, context),
+            Protocol::Http2(http) => http.gap(of_requests, lost, context),
+            Protocol::Unknown | Protocol::Ignored => {}
         });
     }
 
     /// The kernel saw the connection's end, and how many bytes each direction had in all.
     pub fn closed_by_record<O: Outlet>(&mut self, header: &RecordHeader, shared: &mut Shared, outlet: &mut O) {
         self.last_ns = self.last_ns.max(header.ktime_ns);
-        let Protocol::Http1(role) = self.protocol else { return };
         for (direction, total) in [(Direction::Read, header.offset), (Direction::Write, header.lost)] {
             let way = self.ways[direction as usize];
             let missing = total.saturating_sub(way.next);
-            if way.begun && missing > 0 {
+            // Of a connection that is ignored nothing was to come, so nothing is missing.
+            if way.begun && missing > 0 && !matches!(self.protocol, Protocol::Ignored | Protocol::Unknown) {
                 shared.metrics.lost(Cause::BytesMissing, missing);
-                self.gap(role, direction, missing, header, shared, outlet);
+                self.gap(direction, missing, header, shared, outlet);
             }
         }
         // Whoever ends a connection first, it is the client that cancels.
         let peer_closed = header.flags & flags::PEER_CLOSED != 0;
-        let by_client = (role == Role::Client) != peer_closed;
+        let by_client = (self.role == Role::Client) != peer_closed;
         let cut = if by_client { Ended::Cancelled } else { Ended::Cut };
-        self.close(role, Ended::NoResponse, cut, shared, outlet);
+        self.close(Ended::NoResponse, cut, shared, outlet);
     }
 
     /// The process ended without ending its connections.
     pub fn process_ended<O: Outlet>(&mut self, now_ns: u64, shared: &mut Shared, outlet: &mut O) {
         self.last_ns = now_ns;
-        if let Protocol::Http1(role) = self.protocol {
-            self.close(role, Ended::NoResponse, Ended::Cut, shared, outlet);
-        }
+        self.close(Ended::NoResponse, Ended::Cut, shared, outlet);
     }
 
-    /// Nothing came for too long.
+    /// Nothing came for too long. What comes next begins somewhere.
     pub fn given_up_idle<O: Outlet>(&mut self, shared: &mut Shared, outlet: &mut O) {
-        if let Protocol::Http1(role) = self.protocol {
-            self.close(role, Ended::NoResponse, Ended::Cut, shared, outlet);
-            self.exchanges = Exchanges::default();
-            self.resynchronise();
+        self.close(Ended::NoResponse, Ended::Cut, shared, outlet);
+        match &mut self.protocol {
+            Protocol::Http1(http) => **http = Http1::new(true),
+            Protocol::Http2(http) => **http = Http2::new(true),
+            Protocol::Unknown | Protocol::Ignored => {}
         }
     }
 
     /// The engine stops following it.
     pub fn given_up<O: Outlet>(&mut self, shared: &mut Shared, outlet: &mut O) {
-        if let Protocol::Http1(role) = self.protocol {
-            self.close(role, Ended::Lost, Ended::Lost, shared, outlet);
-        }
+        self.close(Ended::Lost, Ended::Lost, shared, outlet);
     }
 
-    fn close<O: Outlet>(
-        &mut self,
-        role: Role,
-        unanswered: Ended,
-        answered: Ended,
-        shared: &mut Shared,
-        outlet: &mut O,
-    ) {
-        let now_ns = self.last_ns;
-        self.with_context(role, Direction::Read, now_ns, answered, shared, outlet, |conn, exchanges, context| {
-            conn.requests.close(&mut Requests { exchanges, context });
-            conn.responses.close(&mut Responses { exchanges, context });
-            exchanges.close(unanswered, answered, context);
+    fn close<O: Outlet>(&mut self, unanswered: Ended, answered: Ended, shared: &mut Shared, outlet: &mut O) {
+        let when = (Direction::Read, self.last_ns);
+        self.with_context(when, answered, shared, outlet, |protocol, context| match protocol {
+            Protocol::Http1(http) => http.close(unanswered, answered, context),
+            Protocol::Http2(http) => http.close(unanswered, answered, context),
+            Protocol::Unknown | Protocol::Ignored => {}
         });
     }
 
-    /// Lends everything but the exchanges to `act` through a context, and the exchanges beside it.
-    #[expect(clippy::too_many_arguments, reason = "the parts of a context, which has no other maker")]
+    /// Lends the protocol to `act` with a context for bytes of this direction and time.
     fn with_context<O: Outlet>(
         &mut self,
-        role: Role,
-        direction: Direction,
-        now_ns: u64,
+        (direction, now_ns): (Direction, u64),
         cut: Ended,
         shared: &mut Shared,
         outlet: &mut O,
-        act: impl FnOnce(&mut Self, &mut Exchanges, &mut Context<'_, O>),
+        act: impl FnOnce(&mut Protocol, &mut Context<'_, O>),
     ) {
-        let mut exchanges = std::mem::take(&mut self.exchanges);
-        let process = Arc::clone(self.process.get_or_insert_default());
-        let way = self.ways[direction as usize];
+        let way = &mut self.ways[direction as usize];
         let mut context = Context {
             shared,
             outlet,
             conn: self.id,
-            role,
-            process: &process,
+            role: self.role,
+            process: self.process.get_or_insert_default(),
             begun_ns: way.message_ns,
             thread_id: way.thread_id,
             now_ns,
             cut,
         };
-        act(self, &mut exchanges, &mut context);
-        self.ways[direction as usize].message_ns = context.begun_ns;
-        self.exchanges = exchanges;
+        act(&mut self.protocol, &mut context);
+        way.message_ns = context.begun_ns;
     }
 }

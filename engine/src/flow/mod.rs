@@ -10,8 +10,12 @@
 
 mod body;
 mod conn;
+mod context;
+mod cutter;
 mod ids;
+mod ordered;
 mod pending;
+mod streams;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
@@ -89,6 +93,7 @@ pub(crate) struct Shared {
     metrics: Arc<Metrics>,
     scratch: genai::Scratch,
     pools: Pools,
+    #[expect(clippy::vec_box, reason = "`Travelling` takes and gives boxes")]
     arenas: Vec<Box<Bump>>,
 }
 

@@ -76,7 +76,7 @@ pub fn mentions(file: &File, name: &str) -> bool {
         section.sh_type(endian) == elf::SHT_STRTAB
             && section
                 .file_range(endian)
-                .and_then(|(offset, size)| (&data).read_bytes_at(offset, size).ok())
+                .and_then(|(offset, size)| data.read_bytes_at(offset, size).ok())
                 .is_some_and(|strings| memchr::memmem::find(strings, &terminated).is_some())
     })
 }

@@ -13,9 +13,11 @@
 
 mod frame;
 mod head;
+mod role;
 #[cfg(test)]
 mod tests;
 
+pub use self::role::is_request_direction;
 use self::{
     frame::{Frame, HEADER_BYTES, Kind},
     head::Section,

@@ -1,0 +1,304 @@
+//! HTTP/1: the exchanges of a connection are answered in the order in which they were asked.
+
+use std::collections::VecDeque;
+
+use super::{Outlet, Shared, context::Context, pending::Pending};
+use crate::{
+    genai::Ended,
+    limits::PIPELINE_MAX,
+    metrics::Cause,
+    wire::{
+        RequestHead, ResponseHead,
+        http1::{Answers, Decoder, End, Malformed, Sink},
+    },
+};
+
+/// An HTTP/1 connection.
+pub(super) struct Http1 {
+    requests: Decoder,
+    responses: Decoder,
+    exchanges: Exchanges,
+}
+
+/// All exchanges under way on one connection.
+#[derive(Default)]
+struct Exchanges {
+    pending: VecDeque<(Answers, Pending)>,
+    sequence: u64,
+    /// The last of `pending` still has its request arriving.
+    request_open: bool,
+    /// Responses may have been missed since the last one that is known.
+    responses_unsure: bool,
+    /// A request was seen before the response to the one before it.
+    pipelined: bool,
+    /// A response came while later requests waited for theirs, and nothing was missed.
+    answered_in_turn: bool,
+    /// The response that is arriving belongs to no request that was seen.
+    orphan: bool,
+    /// Another protocol took over, or there is no telling what is what any more.
+    over: bool,
+}
+
+impl Http1 {
+    /// A connection at its start, or one that was met in the middle.
+    pub fn new(midway: bool) -> Self {
+        let (requests, responses) = (Decoder::requests(), Decoder::responses());
+        let (requests, responses) =
+            if midway { (requests.midway(), responses.midway()) } else { (requests, responses) };
+        Self { requests, responses, exchanges: Exchanges::default() }
+    }
+
+    /// Takes bytes of the direction that carries requests, or of the other one.
+    pub fn feed<O: Outlet>(&mut self, of_requests: bool, bytes: &[u8], context: &mut Context<'_, O>) {
+        let exchanges = &mut self.exchanges;
+        if of_requests {
+            self.requests.feed(bytes, &mut Requests { exchanges, context });
+        } else {
+            self.responses.feed(bytes, &mut Responses { exchanges, context });
+        }
+    }
+
+    /// `lost` bytes of a direction are missing.
+    pub fn gap<O: Outlet>(&mut self, of_requests: bool, lost: u64, context: &mut Context<'_, O>) {
+        let exchanges = &mut self.exchanges;
+        if of_requests {
+            // Without pipelining a request that was missed leaves its response without one.
+            if !self.requests.gap(lost, &mut Requests { exchanges, context }) && self.exchanges.pipelined {
+                self.exchanges.finish_all(Ended::Lost, Ended::Lost, context);
+            }
+        } else if !self.responses.gap(lost, &mut Responses { exchanges, context }) {
+            self.exchanges.responses_unsure = true;
+            self.exchanges.orphan = false;
+        }
+    }
+
+    /// Nothing more comes: `unanswered` is said of exchanges without a response, `answered` of those
+    /// with a part of one.
+    pub fn close<O: Outlet>(&mut self, unanswered: Ended, answered: Ended, context: &mut Context<'_, O>) {
+        let exchanges = &mut self.exchanges;
+        self.requests.close(&mut Requests { exchanges, context });
+        let exchanges = &mut self.exchanges;
+        self.responses.close(&mut Responses { exchanges, context });
+        // An answer that was missed is not one that never came.
+        let unanswered = if self.exchanges.responses_unsure { Ended::Lost } else { unanswered };
+        self.exchanges.finish_all(unanswered, answered, context);
+    }
+
+    /// No message is under way in this direction.
+    pub fn is_idle(&self, of_requests: bool) -> bool {
+        if of_requests { self.requests.is_idle() } else { self.responses.is_idle() }
+    }
+
+    /// Exchanges wait.
+    pub fn has_pending(&self) -> bool {
+        !self.exchanges.pending.is_empty()
+    }
+
+    /// Nothing more of this connection can be read.
+    pub fn is_over(&self) -> bool {
+        self.exchanges.over
+    }
+}
+
+/// Receives what the requests' decoder finds.
+struct Requests<'a, 'c, O> {
+    exchanges: &'a mut Exchanges,
+    context: &'a mut Context<'c, O>,
+}
+
+impl<O: Outlet> Requests<'_, '_, O> {
+    /// The request that is arriving.
+    fn current(&mut self) -> Option<(&mut Pending, &mut Shared)> {
+        let (_, pending) = self.exchanges.pending.back_mut().filter(|_| self.exchanges.request_open)?;
+        Some((pending, self.context.shared))
+    }
+}
+
+impl<O: Outlet> Sink for Requests<'_, '_, O> {
+    fn request(&mut self, head: &RequestHead<'_>) {
+        self.exchanges.begin(head, self.context);
+    }
+
+    fn response(&mut self, _: &ResponseHead<'_>) -> Answers {
+        Answers::Other
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        if let Some((pending, shared)) = self.current() {
+            pending.request_bytes(bytes, shared);
+        }
+    }
+
+    fn gap(&mut self, lost: u64) {
+        if let Some((pending, shared)) = self.current() {
+            pending.request_gap(lost, shared);
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        let now_ns = self.context.now_ns;
+        if let Some((pending, shared)) = self.current() {
+            if end == End::Lost {
+                pending.lose(0);
+            }
+            // A request that the connection's end cut off is as whole as it will be.
+            pending.request_end(end == End::Complete, now_ns, shared);
+        }
+        self.exchanges.request_open = false;
+        self.exchanges.finish_answered(self.context);
+        // What follows in the same bytes is another message.
+        self.context.begun_ns = now_ns;
+    }
+
+    fn upgrade(&mut self) {}
+
+    fn malformed(&mut self, _: Malformed) {
+        self.context.shared.metrics.lost(Cause::MessageMalformed, 1);
+    }
+}
+
+/// Receives what the responses' decoder finds.
+struct Responses<'a, 'c, O> {
+    exchanges: &'a mut Exchanges,
+    context: &'a mut Context<'c, O>,
+}
+
+impl<O: Outlet> Responses<'_, '_, O> {
+    /// The exchange whose response is arriving.
+    fn current(&mut self) -> Option<(&mut Pending, &mut Shared)> {
+        let (_, pending) = self.exchanges.pending.front_mut().filter(|_| !self.exchanges.orphan)?;
+        Some((pending, self.context.shared))
+    }
+}
+
+impl<O: Outlet> Sink for Responses<'_, '_, O> {
+    fn request(&mut self, _: &RequestHead<'_>) {}
+
+    fn response(&mut self, head: &ResponseHead<'_>) -> Answers {
+        self.exchanges.answer(head, self.context)
+    }
+
+    fn body(&mut self, bytes: &[u8]) {
+        let now_ns = self.context.now_ns;
+        if let Some((pending, shared)) = self.current() {
+            pending.response_bytes(bytes, now_ns, shared);
+        }
+    }
+
+    fn gap(&mut self, lost: u64) {
+        if let Some((pending, shared)) = self.current() {
+            pending.response_gap(lost, shared);
+        }
+    }
+
+    fn end(&mut self, end: End) {
+        let ended = match end {
+            End::Complete => Ended::Complete,
+            End::Cut => self.context.cut,
+            End::Lost => Ended::Lost,
+        };
+        let now_ns = self.context.now_ns;
+        if let Some((pending, shared)) = self.current() {
+            pending.response_end(ended, now_ns, shared);
+        }
+        self.exchanges.orphan = false;
+        self.exchanges.finish_answered(self.context);
+    }
+
+    fn upgrade(&mut self) {
+        self.exchanges.over = true;
+    }
+
+    fn malformed(&mut self, _: Malformed) {
+        self.context.shared.metrics.lost(Cause::MessageMalformed, 1);
+        self.exchanges.responses_unsure = true;
+    }
+}
+
+impl Exchanges {
+    fn begin<O: Outlet>(&mut self, head: &RequestHead<'_>, context: &mut Context<'_, O>) {
+        if std::mem::take(&mut self.responses_unsure) {
+            // Without pipelining nobody asks again before the answer, so the answers to all before
+            // this one are among what was missed.
+            self.finish_all(Ended::Lost, Ended::Lost, context);
+        }
+        self.pipelined |= self.pending.iter().any(|(_, pending)| !pending.answered);
+        if self.pending.len() >= PIPELINE_MAX {
+            context.shared.metrics.lost(Cause::PipelineFull, self.pending.len() as u64 + 1);
+            self.finish_all(Ended::Lost, Ended::Lost, context);
+            self.over = true;
+            return;
+        }
+        let answers = match head.method {
+            b"HEAD" => Answers::Head,
+            b"CONNECT" => Answers::Connect,
+            _ => Answers::Other,
+        };
+        self.pending.push_back((answers, Pending::begin(head, self.sequence, context)));
+        self.sequence += 1;
+        self.request_open = true;
+    }
+
+    fn answer<O: Outlet>(&mut self, head: &ResponseHead<'_>, context: &mut Context<'_, O>) -> Answers {
+        let several = self.pending.len() > 1;
+        if std::mem::take(&mut self.responses_unsure) && several {
+            self.answer_one_of_several(context);
+        } else {
+            self.answered_in_turn |= several;
+        }
+        // RFC 9110 section 15.2: an interim response, the final one is to come.
+        if head.status < 200 && head.status != 101 {
+            return self.pending.front().map_or(Answers::Other, |(answers, _)| *answers);
+        }
+        match self.pending.front_mut() {
+            Some((answers, pending)) if !pending.is_answered_whole() => {
+                pending.response_head(head, *answers != Answers::Head, context.shared);
+                *answers
+            }
+            _ => {
+                self.orphan = true;
+                context.shared.metrics.lost(Cause::ResponseWithoutRequest, 1);
+                Answers::Other
+            }
+        }
+    }
+
+    /// Some requests wait, and what was missed may have answered any of them. A response that was lost
+    /// whole looks like pipelining until its loss shows, so that only a connection which has pipelined
+    /// for certain is taken to do so; on any other it is the last that is answered.
+    fn answer_one_of_several<O: Outlet>(&mut self, context: &mut Context<'_, O>) {
+        if self.answered_in_turn {
+            return self.finish_all(Ended::Lost, Ended::Lost, context);
+        }
+        let Some((answers, mut last)) = self.pending.pop_back() else { return };
+        last.lose(0);
+        let request_open = self.request_open;
+        self.finish_all(Ended::Lost, Ended::Lost, context);
+        self.request_open = request_open;
+        self.pending.push_back((answers, last));
+        self.pipelined = false;
+    }
+
+    /// Finishes what is answered. A response may end before its request does, as an early refusal:
+    /// then the rest of the request still says what was asked.
+    fn finish_answered<O: Outlet>(&mut self, context: &mut Context<'_, O>) {
+        while let Some((_, front)) = self.pending.front() {
+            let still_asking = self.request_open && self.pending.len() == 1;
+            if !front.is_answered_whole() || still_asking {
+                return;
+            }
+            if let Some((_, pending)) = self.pending.pop_front() {
+                pending.finish(Ended::Complete, context);
+            }
+        }
+    }
+
+    fn finish_all<O: Outlet>(&mut self, unanswered: Ended, answered: Ended, context: &mut Context<'_, O>) {
+        self.request_open = false;
+        while let Some((_, pending)) = self.pending.pop_front() {
+            let ended = if pending.answered { answered } else { unanswered };
+            pending.finish(ended, context);
+        }
+        self.orphan = false;
+    }
+}
