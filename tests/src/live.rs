@@ -61,7 +61,10 @@ impl Live {
         wait_for(&engine, sendings);
         let finished = engine.stop();
         judge(&finished.spans(), sendings);
-        assert_eq!(finished.drops().into_iter().collect::<Vec<_>>(), [], "{}", finished.stderr);
+        let mut drops = finished.drops();
+        // A connection of somebody else's, first met in the middle, may begin with a response.
+        drops.remove("response_without_request");
+        assert!(drops.is_empty(), "{drops:?}\n{}", finished.stderr);
         assert!(finished.status.success(), "{:?}\n{}", finished.status, finished.stderr);
         finished
     }

@@ -34,7 +34,7 @@ fn every_way_to_use_libssl_reaches_the_mock() {
         let sendings = live.sendings(mixed(mode, 6).into_iter().chain(large(&format!("{mode}-large"))));
         let outcomes = retry::send(&live, &program, mode, &sendings);
         let nonblocking = ["retry", "partial", "ex-partial"].contains(&mode);
-        assert_eq!(outcomes.iter().any(|outcome| outcome.retries > 10), nonblocking, "{mode}: {outcomes:?}");
+        assert_eq!(outcomes.iter().any(|outcome| outcome.retries > 0), nonblocking, "{mode}: {outcomes:?}");
         let partial = outcomes.iter().any(|outcome| outcome.partial_writes > 0);
         assert_eq!(partial, mode.ends_with("partial"), "{mode}: {outcomes:?}");
     }

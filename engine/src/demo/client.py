@@ -11,6 +11,7 @@ for job in plan["jobs"]:
         if connection is None or connection.sock is None:
             connection = http.client.HTTPConnection(job["host"])
             raw = socket.create_connection((plan["address"], plan["port"]), timeout=30)
+            raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
             connection.sock = context.wrap_socket(raw, server_hostname=job["host"])
             connections[job["host"]] = connection
         with open(job["body"], "rb") as body:

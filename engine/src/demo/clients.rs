@@ -72,7 +72,9 @@ impl Program {
             Self::Openssl => command.arg("version"),
         };
         let output = command.stdin(Stdio::null()).output().ok().filter(|output| output.status.success())?;
-        Some(String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().trim().to_owned())
+        let line = String::from_utf8_lossy(&output.stdout).lines().next().unwrap_or_default().to_owned();
+        // What follows in brackets are the versions of libraries.
+        Some(line.split(" (").next().unwrap_or_default().trim().to_owned())
     }
 }
 

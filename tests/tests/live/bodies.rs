@@ -4,13 +4,18 @@ use agentsight::demo::{
     script::{Coding, Framing, Script},
     talk::{Dialect, Talk},
 };
-use agentsight_tests::{drive, live::Live, retry};
+use agentsight_tests::{
+    drive,
+    live::{Live, judge, wait_for},
+    retry,
+};
 use serde_json::{Value, json};
 
-/// Around the sizes of TLS records, of pages, and of the ring's size classes; up to 4 MiB.
+/// Around the sizes of TLS records, of pages, and of the ring's size classes. With its head the last is
+/// just within the 4 MiB that are captured of one call.
 const SIZES: [usize; 16] = [
     0, 1, 100, 4_000, 4_096, 16_383, 16_384, 16_385, 40_000, 65_536, 100_000, 262_144, 500_000, 1_048_576, 2_500_000,
-    4_194_304,
+    4_193_280,
 ];
 
 /// One exchange for each size, with a text of that size in the request, or in the reply.
@@ -62,6 +67,29 @@ fn of_replies_in_gzip() {
 #[test]
 fn of_streams() {
     check(sized("stream", false, Talk::streamed), 1);
+}
+
+/// What is beyond the budget of one call is cut out of its middle, and the span says so.
+#[test]
+fn of_a_call_beyond_the_budget() {
+    let Some(live) = Live::begin() else { return };
+    let engine = live.engine(&[]);
+    let long = Talk { prompt: "All work and no play. ".repeat(300_000), ..Talk::numbered(Dialect::Chat, 3) };
+    let sendings =
+        live.sendings([Script::new("beyond", "", &long), Script::new("next", "", &Talk::numbered(Dialect::Chat, 4))]);
+    drive::send(&live, "threads", &[&sendings], 1);
+    assert!(wait_for(&engine, &sendings));
+    let spans = engine.stop().spans();
+    judge(&spans, &sendings[1..]);
+    let span = spans.iter().find(|span| span.trace_id == sendings[0].trace.trace_id).unwrap();
+    assert_eq!(span.attributes["agentsight.capture.incomplete"], true);
+    let lost = span.attributes["agentsight.capture.lost_bytes"].as_u64().unwrap();
+    let beyond = sendings[0].script.request.body.len() as u64 - 4 * 1024 * 1024;
+    assert!((beyond..beyond + 1024 * 1024).contains(&lost), "{lost} bytes are lost, {beyond} are too many");
+    // What the request said in its lost middle may be absent, and the reply is whole.
+    for (name, value) in sendings[0].script.expected.attributes.iter().filter(|(name, _)| name.contains("usage")) {
+        assert_eq!(span.attributes.get(*name).unwrap_or(&Value::Null), value, "{name}");
+    }
 }
 
 /// No script of the demo has an empty body, which is what a proxy sends that has nothing to say.

@@ -32,8 +32,7 @@ fn spans_arrive_at_a_collector_that_was_away() {
     let Some(live) = Live::begin() else { return };
     // The first answers are refusals that may be retried.
     let receiver = Receiver::start_refusing([503, 429]).unwrap();
-    let mut engine =
-        Engine::spawn(live.folder.path(), &["trace", "--quiet", "--otel", "--otel-endpoint", &receiver.url()]);
+    let mut engine = Engine::spawn(live.folder.path(), &["trace", "--otel", "--otel-endpoint", &receiver.url()]);
     engine.wait_until_ready();
     let sendings = live.sendings(mixed("export", 30));
     drive::send(&live, "threads", &sendings.chunks(10).collect::<Vec<_>>(), 2);

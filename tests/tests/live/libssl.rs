@@ -18,7 +18,8 @@ fn check(mode: &str, scripts: Vec<Script>, verify: impl FnOnce(&[Outcome])) {
 }
 
 fn was_retried(outcomes: &[Outcome]) {
-    assert!(outcomes.iter().any(|outcome| outcome.retries > 10), "the client never had to retry: {outcomes:?}");
+    let retries: u64 = outcomes.iter().map(|outcome| outcome.retries).sum();
+    assert!(retries > 0, "the client never had to retry: {outcomes:?}");
 }
 
 fn was_partial(outcomes: &[Outcome]) {
