@@ -25,8 +25,28 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("kernel", &["ring", "sys"]),
     ("output", &["exchange", "metrics"]),
     ("export", &["output", "exchange", "metrics", "semconv", "limits"]),
+    ("recording", &["flow", "ring", "sys"]),
+    ("worker", &["flow", "recording", "kernel", "ring", "exchange", "metrics", "sys", "limits"]),
+    ("capture", &["worker", "kernel", "ring", "metrics", "sys"]),
     // What serves and judges the demo's traffic shares no code with what is judged.
     ("demo", &[]),
+    (
+        "cli",
+        &[
+            "demo",
+            "capture",
+            "recording",
+            "worker",
+            "flow",
+            "genai",
+            "kernel",
+            "export",
+            "output",
+            "metrics",
+            "limits",
+            "sys",
+        ],
+    ),
 ];
 
 /// What the parsers must not reach: files, sockets, clocks, threads, the kernel, protobuf.
@@ -85,10 +105,20 @@ fn is_test(path: &Path) -> bool {
     name == "tests" || name.ends_with("_tests") || path.components().any(|part| part.as_os_str() == "tests")
 }
 
-/// Test modules stand at the end of their files.
+/// What is compiled for tests only ends with a bracket or a semicolon that is not indented further.
 fn without_tests_and_comments(text: &str) -> String {
-    let code = text.split("#[cfg(test)]\nmod ").next().unwrap_or_default();
-    code.lines().map(|line| line.split("//").next().unwrap_or_default()).collect::<Vec<_>>().join("\n")
+    let mut code = String::new();
+    let mut in_tests = false;
+    for line in text.lines() {
+        in_tests |= line == "#[cfg(test)]";
+        if in_tests {
+            in_tests = !(line == "}" || line.ends_with(';') && !line.starts_with(' '));
+        } else {
+            code.push_str(line.split("//").next().unwrap_or_default());
+            code.push('\n');
+        }
+    }
+    code
 }
 
 /// The modules that `code` names in paths from the crate's root.
@@ -194,7 +224,7 @@ fn only_the_export_knows_protobuf() {
 #[test]
 fn what_these_tests_look_for_is_found() {
     let text = "use crate::{\n    limits::{A, B},\n    wire::field,\n};\nfn f() { crate::sys::now() } // crate::ring\n\
-                unsafe impl X {}\n#[cfg(test)]\nmod tests { use crate::export; }";
+                #[cfg(test)]\nmod tests {\n    use crate::export;\n}\n#[cfg(test)]\nmod corpus_tests;\nunsafe impl X {}\n";
     let code = without_tests_and_comments(text);
     assert_eq!(imports(&code).into_iter().collect::<Vec<_>>(), ["limits", "sys", "wire"]);
     assert!(has_unsafe(&code));

@@ -186,7 +186,7 @@ fn the_second_signal_ends_it_at_once() {
     // A collector that never answers keeps the flush waiting.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let mut engine = Engine::spawn(live.folder.path(), &["trace", "--quiet", "--otel", "--otel-endpoint", &endpoint]);
+    let mut engine = Engine::spawn(live.folder.path(), &["trace", "--otel", "--otel-endpoint", &endpoint]);
     engine.wait_until_ready();
     let sendings = live.sendings(mixed("signals", 10));
     drive::send(&live, "threads", &[&sendings], 1);
@@ -196,7 +196,8 @@ fn the_second_signal_ends_it_at_once() {
     let began = Instant::now();
     engine.signal("INT");
     let finished = engine.wait();
-    assert!(began.elapsed() < Duration::from_secs(2), "it took {:?}", began.elapsed());
+    // The flush would take longer. What remains is the kernel's work: taking the probes off.
+    assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
     let ended_by_signal = finished.status.signal().is_some() || finished.status.code() == Some(130);
     assert!(ended_by_signal, "{:?}", finished.status);
 }
