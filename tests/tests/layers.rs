@@ -23,7 +23,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     // Of the ring it knows the record, of the system the offset between two clocks.
     ("flow", &["genai", "wire", "exchange", "arena", "metrics", "limits", "ring", "sys"]),
     ("kernel", &["ring", "sys"]),
-    ("output", &["exchange", "metrics"]),
+    ("output", &["exchange", "metrics", "limits"]),
     ("export", &["output", "exchange", "metrics", "semconv", "limits"]),
     ("recording", &["flow", "ring", "sys"]),
     ("worker", &["flow", "recording", "kernel", "ring", "exchange", "metrics", "sys", "limits"]),
