@@ -209,6 +209,10 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
         self.exchanges.over = true;
     }
 
+    fn is_alone(&self) -> bool {
+        self.exchanges.pending.len() == 1 && !self.exchanges.orphan && !self.exchanges.responses_unsure
+    }
+
     fn malformed(&mut self, _: Malformed) {
         self.context.shared.metrics.lost(Cause::MessageMalformed, 1);
         self.exchanges.responses_unsure = true;
