@@ -10,8 +10,11 @@ use super::{
     http2, json_array, ndjson, sse,
 };
 
+/// The body of a fuzz target.
+pub type Exercise = fn(&[u8]);
+
 /// Everything that can be exercised, by the name of its fuzz target and of its folder of seeds.
-pub const ALL: [(&str, fn(&[u8])); 6] = [
+pub const ALL: [(&str, Exercise); 6] = [
     ("http1", http1),
     ("http2", http2),
     ("hpack", hpack),
