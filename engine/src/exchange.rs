@@ -249,7 +249,8 @@ impl Call<'_> {
 
         // What samplers look at comes first.
         show(name::GEN_AI_OPERATION_NAME, Some(Value::Str(self.operation)));
-        show(name::GEN_AI_PROVIDER_NAME, Some(Value::Str(self.provider)));
+        // Without a host nothing says who provides.
+        show(name::GEN_AI_PROVIDER_NAME, Some(self.provider).filter(|name| !name.is_empty()).map(Value::Str));
         show(name::GEN_AI_REQUEST_MODEL, text(self.request_model));
         show(name::SERVER_ADDRESS, text(self.server_address));
         show(name::SERVER_PORT, self.server_port.map(|port| Value::Int(port.into())));

@@ -8,7 +8,7 @@ use crate::{
     exchange::{Exchange, TraceContext},
     genai::{BodyKind, Draft, DraftFamily, Ended, Verdict, trace_parent},
     metrics::Total,
-    wire::{RequestHead, ResponseHead},
+    wire::{RequestHead, ResponseHead, STATUS_UNKNOWN},
 };
 
 /// A draft, or the finding that there is none to make.
@@ -197,6 +197,7 @@ impl Pending {
         let call = draft.map(|arena, draft| {
             let mut call = draft.finish(arena, ended, &settings.call);
             // Neither the request nor, so far, the kernel names another port.
+            call.status_code = call.status_code.filter(|status| *status != STATUS_UNKNOWN);
             call.server_port = call.server_port.or(call.server_address.map(|_| HTTPS_PORT));
             call
         });

@@ -130,7 +130,13 @@ impl<O: Outlet> Sink for Requests<'_, '_, O> {
         }
         // Every message begins with the bytes at hand: frames of streams lie between each other.
         self.context.begun_ns = self.context.now_ns;
-        let mut pending = Pending::begin(head, self.streams.sequence, self.context);
+        // Without method or target, which were lost, the body's shape decides what this is.
+        let mut head = *head;
+        if unknown_fields > 0 {
+            head.method = if head.method.is_empty() { b"POST" } else { head.method };
+            head.target = if head.target.is_empty() { b"/" } else { head.target };
+        }
+        let mut pending = Pending::begin(&head, self.streams.sequence, self.context);
         self.streams.sequence += 1;
         if unknown_fields > 0 {
             pending.lose(0);

@@ -22,9 +22,7 @@ pub fn is_request_direction(mut bytes: &[u8]) -> Option<bool> {
 
 /// Pseudo-fields come first (RFC 9113 section 8.3), `:status` in responses.
 fn first_field(block: &[u8]) -> Option<bool> {
-    // A change of the table's size may come before it (RFC 7541 section 6.3).
-    let at = block.iter().position(|byte| byte & 0xe0 != 0x20)?;
-    let index = match block[at] {
+    let index = match after_size_updates(block)? {
         byte if byte & 0x80 != 0 => byte & 0x7f,
         byte if byte & 0x40 != 0 => byte & 0x3f,
         byte => byte & 0x0f,
@@ -33,6 +31,22 @@ fn first_field(block: &[u8]) -> Option<bool> {
         1..=7 => Some(true),
         8..=14 => Some(false),
         _ => None,
+    }
+}
+
+/// The first byte behind changes of the table's size, which may come first (RFC 7541 section 6.3): an
+/// integer with a prefix of five bits each, which goes on while bytes have their highest bit set
+/// (section 5.1).
+fn after_size_updates(block: &[u8]) -> Option<u8> {
+    let mut bytes = block.iter().copied();
+    loop {
+        let byte = bytes.next()?;
+        if byte & 0xe0 != 0x20 {
+            return Some(byte);
+        }
+        if byte & 0x1f == 0x1f {
+            while bytes.next()? & 0x80 != 0 {}
+        }
     }
 }
 
@@ -50,6 +64,8 @@ mod tests {
         check(&[0, 0, 2, 1, 4, 0, 0, 0, 1, 0x83, 0x87], Some(true));
         check(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0x88], Some(false));
         check(&[0, 0, 6, 1, 0x24, 0, 0, 0, 1, 0, 0, 0, 0, 15, 0x41], Some(true));
+        check(&[0, 0, 2, 1, 4, 0, 0, 0, 1, 0x20, 0x88], Some(false));
+        check(&[0, 0, 5, 1, 4, 0, 0, 0, 1, 0x3f, 0xe1, 0x1f, 0x20, 0x88], Some(false));
         check(&[0, 0, 2, 1, 4, 0, 0, 0, 1, 0x3f, 0x48], None);
         check(&[&window_update[..], &[0, 0, 1, 1, 4, 0, 0, 0, 3, 0x8d]].concat(), Some(false));
         check(&[0, 0, 1, 1, 4, 0, 0, 0, 1, 0xbe], None);
