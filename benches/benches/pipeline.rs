@@ -109,6 +109,7 @@ fn streamed(events: usize) -> (Vec<u8>, Vec<Vec<u8>>) {
 #[derive(Default)]
 struct Count {
     right: usize,
+    #[expect(clippy::vec_box, reason = "exchanges give and take boxes")]
     arenas: Vec<Box<Bump>>,
 }
 

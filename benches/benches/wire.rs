@@ -70,7 +70,8 @@ fn http1(criterion: &mut Criterion) {
     let chunked: String =
         events(4000).split_inclusive("\n\n").map(|event| format!("{:x}\r\n{event}\r\n", event.len())).collect();
     let chunked = head("HTTP/1.1 200 OK", "transfer-encoding: chunked") + &chunked + "0\r\n\r\n";
-    let cases: [(&str, fn() -> http1::Decoder, &str, usize, usize); 4] = [
+    type Case<'a> = (&'a str, fn() -> http1::Decoder, &'a str, usize, usize);
+    let cases: [Case<'_>; 4] = [
         ("heads", http1::Decoder::requests, &requests, PIECE_BYTES, 400),
         ("heads in pieces of 100", http1::Decoder::requests, &requests, 100, 400),
         ("body", http1::Decoder::responses, &long, PIECE_BYTES, 1),
