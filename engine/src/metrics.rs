@@ -30,6 +30,9 @@ counters! {
         BytesMissing = "bytes_missing",
         /// A connection: too many are followed at once, and it was idle for longest.
         ConnectionEvicted = "connection_evicted",
+        /// A connection of which requests were missed while others waited: which response answers which
+        /// request can't be told any more.
+        ConnectionGivenUp = "connection_given_up",
         /// A message that isn't HTTP, or whose framing can't be trusted.
         MessageMalformed = "message_malformed",
         /// A body: larger than a message may be, or too much is in reassembly.

@@ -275,6 +275,41 @@ fn check_incomplete(span: &Span, sending: &Sending) {
     }
 }
 
+/// Requests sent ahead of their answers, of which one is lost: no answer may be taken for another's.
+#[test]
+fn a_request_lost_among_pipelined_ones_makes_nothing_wrong() {
+    let is_plain = |sending: &Sending| !sending.script.reply.close && sending.script.reply.cut_after.is_none();
+    let sendings: Vec<Sending> = small().into_iter().filter(is_plain).take(4).collect();
+    for lost in 0..=sendings.len() {
+        let mut connection = Connection::new(1);
+        for sending in &sendings {
+            let request = sending.script.request_bytes(&[("traceparent", &sending.trace.header())]);
+            connection.transfer(Direction::Write, &request, &mut |length| length);
+        }
+        for sending in &sendings {
+            connection.now_ns += u64::try_from(sending.script.reply.delay.as_nanos()).unwrap();
+            connection.transfer(Direction::Read, &sending.script.reply.writes().concat(), &mut |length| length);
+        }
+        connection.close(false);
+        let mut made = connection.records;
+        // The first record is the one that opens the connection; beyond the last, nothing is lost.
+        if lost < sendings.len() {
+            made.remove(1 + lost);
+        }
+        let spans = spans(&made);
+        for span in &spans {
+            let sending = sendings.iter().find(|sending| sending.trace.trace_id == span.trace_id).expect("a sending");
+            if span.attributes.get("agentsight.capture.incomplete") == Some(&true.into()) {
+                check_incomplete(span, sending);
+            } else {
+                judge(std::slice::from_ref(span), std::slice::from_ref(sending));
+            }
+        }
+        let whole = lost == sendings.len();
+        assert!(!whole || spans.len() == sendings.len(), "{} spans of {}", spans.len(), sendings.len());
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -29,6 +29,8 @@ struct Exchanges {
     request_open: bool,
     /// Responses may have been missed since the last one that is known.
     responses_unsure: bool,
+    /// Requests may have been missed since the last one that is known.
+    requests_unsure: bool,
     /// A request was seen before the response to the one before it.
     pipelined: bool,
     /// A response came while later requests waited for theirs, and nothing was missed.
@@ -62,9 +64,8 @@ impl Http1 {
     pub fn gap<O: Outlet>(&mut self, of_requests: bool, lost: u64, context: &mut Context<'_, O>) {
         let exchanges = &mut self.exchanges;
         if of_requests {
-            // Without pipelining a request that was missed leaves its response without one.
-            if !self.requests.gap(lost, &mut Requests { exchanges, context }) && self.exchanges.pipelined {
-                self.exchanges.finish_all(Ended::Lost, Ended::Lost, context);
+            if !self.requests.gap(lost, &mut Requests { exchanges, context }) {
+                self.exchanges.requests_unsure = true;
             }
         } else if !self.responses.gap(lost, &mut Responses { exchanges, context }) {
             self.exchanges.responses_unsure = true;
@@ -226,6 +227,14 @@ impl Exchanges {
             // this one are among what was missed.
             self.finish_all(Ended::Lost, Ended::Lost, context);
         }
+        if self.requests_unsure && (self.answered_in_turn || !self.pending.is_empty()) {
+            // Requests are sent before their turn here, and nobody knows how many were missed. What was
+            // asked before them is answered first; which answer is to this one can't be told.
+            context.shared.metrics.lost(Cause::ConnectionGivenUp, 1);
+            self.finish_all(Ended::Lost, Ended::Lost, context);
+            self.over = true;
+            return;
+        }
         self.pipelined |= self.pending.iter().any(|(_, pending)| !pending.answered);
         if self.pending.len() >= PIPELINE_MAX {
             context.shared.metrics.lost(Cause::PipelineFull, self.pending.len() as u64 + 1);
@@ -238,13 +247,21 @@ impl Exchanges {
             b"CONNECT" => Answers::Connect,
             _ => Answers::Other,
         };
-        self.pending.push_back((answers, Pending::begin(head, self.sequence, context)));
+        let mut pending = Pending::begin(head, self.sequence, context);
+        if self.requests_unsure {
+            // Should what was missed have been sent ahead, the next answer isn't to this; the span says
+            // that not all was seen.
+            pending.lose(0);
+        }
+        self.pending.push_back((answers, pending));
         self.sequence += 1;
         self.request_open = true;
     }
 
     fn answer<O: Outlet>(&mut self, head: &ResponseHead<'_>, context: &mut Context<'_, O>) -> Answers {
         let several = self.pending.len() > 1;
+        // An answer while one waits, without any sign of requests that were sent ahead.
+        self.requests_unsure &= several;
         if std::mem::take(&mut self.responses_unsure) && several {
             self.answer_one_of_several(context);
         } else {
