@@ -47,9 +47,11 @@ build() { # build ARCH OUT
   "/usr/lib/llvm-$LLVM_VERSION/bin/llvm-objcopy" --strip-debug "$out"
 }
 
-# The instructions and relocations of each program, without addresses of strings or debug data.
+# The instructions and relocations of each program. A crate's hash within symbol names depends on the
+# folder that it is built in, so it is left out.
 disassemble() {
-  "/usr/lib/llvm-$LLVM_VERSION/bin/llvm-objdump" -d -r --no-show-raw-insn --no-leading-addr "$1" | tail -n +3
+  "/usr/lib/llvm-$LLVM_VERSION/bin/llvm-objdump" -d -r --no-show-raw-insn --no-leading-addr "$1" \
+    | tail -n +3 | sed -E 's/Cs[0-9A-Za-z]+_/Cs_/g'
 }
 
 case ${1:-} in
