@@ -115,6 +115,7 @@ impl Capture {
             comms: settings.selection.comms.clone(),
             ending: HashMap::new(),
             log: Arc::clone(log),
+            announces: false,
             forgotten: 0,
             kernel,
         };
@@ -126,6 +127,7 @@ impl Capture {
         }
         minder.look_at_all();
         let started = minder.started();
+        minder.announces = true;
 
         let control = Arc::new(Control::new(UnixOffset::measure()));
         let thread_error = |source| Error::Watch(source);
@@ -202,6 +204,8 @@ struct Minder {
     /// Processes of which a thread ended, and when that was.
     ending: HashMap<u32, Instant>,
     log: Log,
+    /// New files are told as they come; those of the start are told together.
+    announces: bool,
     /// Connections that were removed from the kernel's map because their process ended.
     forgotten: u64,
 }
@@ -348,7 +352,7 @@ impl Minder {
         }
         let attached = self.attacher.mapped(&mut self.kernel, pid, file);
         match attached {
-            Attached::New { path, functions } => {
+            Attached::New { path, functions } if self.announces => {
                 (self.log)(&format!("attached to {} ({functions} functions, process {pid})", path.display()));
             }
             Attached::TooMany => (self.log)(&format!("not attached to {}: too many files", file.path.display())),
@@ -356,7 +360,7 @@ impl Minder {
             Attached::Failed { path, why } if process::is_alive(pid) => {
                 (self.log)(&format!("not attached to {}: {why}", path.display()));
             }
-            Attached::Already | Attached::Useless | Attached::Failed { .. } => {}
+            Attached::New { .. } | Attached::Already | Attached::Useless | Attached::Failed { .. } => {}
         }
     }
 
