@@ -12,7 +12,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentsight_abi::{DropCause, Total as KernelTotal};
+use agentsight_abi::{DropCause, Total as KernelTotal, config::filter};
 
 use crate::{
     kernel::{
@@ -113,6 +113,7 @@ impl Capture {
         let mut minder = Minder {
             attacher: Attacher::default(),
             comms: settings.selection.comms.clone(),
+            filters_by_pid: settings.selection.filters() & filter::TGID != 0,
             ending: HashMap::new(),
             log: Arc::clone(log),
             announces: false,
@@ -158,6 +159,11 @@ impl Capture {
         answer.recv().map_err(|_| gone())?
     }
 
+    /// The capture has ended by itself, because something in it failed.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Detaches, drains what is in the rings and ends.
     pub fn stop(self) -> Outcome {
         let _ = self.orders.send(Order::Stop);
@@ -201,6 +207,8 @@ struct Minder {
     kernel: Kernel,
     attacher: Attacher,
     comms: Vec<String>,
+    /// Processes are chosen by pid, and those that ended have to be taken off again.
+    filters_by_pid: bool,
     /// Processes of which a thread ended, and when that was.
     ending: HashMap<u32, Instant>,
     log: Log,
@@ -233,6 +241,10 @@ impl Minder {
                 self.happenings(&mut watch);
                 self.endings(&workers);
                 if !self.orders(&inbox) {
+                    break;
+                }
+                if workers.iter().any(Worker::is_finished) {
+                    (self.log)("a worker has ended by itself, which is a bug: the capture ends");
                     break;
                 }
                 if chores_done.elapsed() >= CHORES {
@@ -289,7 +301,11 @@ impl Minder {
                 self.attacher.unmapped(pid, Instant::now());
                 self.choose_by_name(pid, &comm);
             }
-            Happening::Exit(pid) => {
+            Happening::Exit { pid, tid } => {
+                // The filter follows forks of processes and can't tell those of threads.
+                if self.filters_by_pid && tid != pid {
+                    self.kernel.unchoose(tid);
+                }
                 if pid != std::process::id() {
                     self.ending.entry(pid).or_insert_with(Instant::now);
                 }
@@ -312,6 +328,9 @@ impl Minder {
             ended.push(pid);
             false
         });
+        if self.filters_by_pid {
+            ended.iter().for_each(|&pid| self.kernel.unchoose(pid));
+        }
         // Only a process that had a probed file mapped can have connections.
         ended.retain(|&pid| self.attacher.unmapped(pid, now));
         if ended.is_empty() {

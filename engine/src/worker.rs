@@ -221,6 +221,11 @@ impl Worker {
         self.waker.wake();
     }
 
+    /// It has ended, which it doesn't do before it is told to.
+    pub fn is_finished(&self) -> bool {
+        self.thread.is_finished()
+    }
+
     /// Lets the worker drain what is there and end.
     pub fn stop(self) {
         // Release pairs with the acquire in `Drain::run`: whatever was done before stopping is seen.

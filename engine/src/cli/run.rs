@@ -158,9 +158,14 @@ impl Running {
         Ok(self.capture.choose_process(pid)?)
     }
 
-    /// True when going on is of no use: nobody reads the lines, or the exporter is gone.
+    /// True when a part of it has failed, which is said where it happened.
+    pub fn has_failed(&self) -> bool {
+        self.exporter.is_finished() || self.capture.is_finished()
+    }
+
+    /// True when going on is of no use: nobody reads the lines, or a part has failed.
     pub fn is_pointless(&self) -> bool {
-        self.exporter.is_finished() || self.broken.as_ref().is_some_and(|broken| broken.load(Ordering::Relaxed))
+        self.has_failed() || self.broken.as_ref().is_some_and(|broken| broken.load(Ordering::Relaxed))
     }
 
     /// Detaches, drains, flushes.

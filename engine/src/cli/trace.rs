@@ -71,8 +71,10 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let child = by_command.then(|| start_command(&running, options)).transpose()?;
     note("ready");
     let status = wait(&running, child, options.capture.duration, &stop)?;
+    let failed = running.has_failed();
     let ended = running.stop(SHUTDOWN_MAX);
     conclude(options, &ended, exports)?;
+    anyhow::ensure!(!failed, "the capture failed while it ran");
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
 }
 

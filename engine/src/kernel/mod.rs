@@ -157,6 +157,15 @@ impl Kernel {
         Ok(HashMap::<_, u32, u32>::try_from(map)?.insert(pid, 1, 0)?)
     }
 
+    /// Takes a process, or a thread that was taken for one, off those that are chosen by pid.
+    pub fn unchoose(&mut self, id: u32) {
+        let map = self.ebpf.map_mut("FILTER_TGIDS");
+        if let Some(Ok(mut chosen)) = map.map(HashMap::<_, u32, u32>::try_from) {
+            // Most ids were never chosen.
+            let _ = chosen.remove(&id);
+        }
+    }
+
     fn select(&mut self, selection: &Selection) -> Result<(), Error> {
         for &pid in &selection.pids {
             self.choose_process(pid)?;

@@ -18,8 +18,13 @@ pub enum Happening {
     Mapped(u32, MappedFile),
     /// A process became another program, with this name.
     Exec(u32, String),
-    /// A thread of this process ended.
-    Exit(u32),
+    /// A thread of a process ended.
+    Exit {
+        /// Process.
+        pid: u32,
+        /// Thread.
+        tid: u32,
+    },
     /// Something was lost: look at everything again.
     Lost,
 }
@@ -79,7 +84,7 @@ fn translate(event: ProcessEvent<'_>) -> Option<Happening> {
             Some(Happening::Mapped(pid, MappedFile { device, inode, start, end, path: PathBuf::from(path) }))
         }
         ProcessEvent::Exec { pid, comm } => Some(Happening::Exec(pid, String::from_utf8_lossy(comm).into_owned())),
-        ProcessEvent::Exit { pid, .. } => Some(Happening::Exit(pid)),
+        ProcessEvent::Exit { pid, tid } => Some(Happening::Exit { pid, tid }),
         ProcessEvent::Lost => Some(Happening::Lost),
     }
 }
