@@ -245,6 +245,34 @@ mod tests {
     use super::*;
 
     #[test]
+    fn spans_and_metrics_are_exported_as_asked() {
+        let check = |otel, otel_metrics, exporter: Option<&str>, spans: bool, metrics: bool| {
+            let options = OutputOptions { otel, otel_metrics, ..OutputOptions::default() };
+            let env = |name: &str| (name == "OTEL_METRICS_EXPORTER").then(|| exporter.map(str::to_owned)).flatten();
+            let export = options.export_by(&env).unwrap();
+            assert_eq!(
+                (export.spans.is_some(), export.metrics.is_some()),
+                (spans, metrics),
+                "{options:?} {exporter:?}"
+            );
+            if let (Some(spans), Some(metrics)) = (&export.spans, &export.metrics) {
+                assert_eq!(spans.resource, metrics.transport.resource, "one instance");
+            }
+        };
+        check(false, false, Some("otlp"), false, false);
+        check(true, false, None, true, false);
+        check(true, false, Some("none"), true, false);
+        check(true, false, Some("otlp"), true, true);
+        check(true, true, None, true, true);
+        check(false, true, None, false, true);
+
+        // What is wrong with a variable for both is said once.
+        let options = OutputOptions { otel: true, otel_metrics: true, ..OutputOptions::default() };
+        let env = |name: &str| (name == "OTEL_EXPORTER_OTLP_PROTOCOL").then(|| "grpc".to_owned());
+        assert_eq!(options.export_by(&env).unwrap().warnings.len(), 1);
+    }
+
+    #[test]
     fn sizes_and_durations_are_read() {
         assert_eq!(bytes("64K"), Ok(65_536));
         assert_eq!(ring_bytes("8M"), Ok(RING_BYTES_DEFAULT));

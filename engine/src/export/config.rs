@@ -418,6 +418,11 @@ mod tests {
         settings(&Flags { endpoint: flag.map(str::to_owned) }, &env)
     }
 
+    fn configure_metrics(asked: bool, flag: Option<&str>, variables: Variables<'_>) -> ConfiguredMetrics {
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        metrics(asked, &Flags { endpoint: flag.map(str::to_owned) }, &env).unwrap()
+    }
+
     /// The settings, which have to come with as many warnings as `warnings` and each about it.
     fn configured(variables: Variables<'_>, warnings: &[&str]) -> Settings {
         let configured = configure(None, variables).unwrap();
@@ -581,6 +586,83 @@ mod tests {
         configured(&[("OTEL_SDK_DISABLED", "")], &[]);
         let disabled = configure(None, &[("OTEL_SDK_DISABLED", "TRUE"), (GENERAL, "rubbish")]).unwrap();
         assert!(disabled.settings.is_none());
+    }
+
+    #[test]
+    fn metrics_are_wanted_when_someone_says_so() {
+        const EXPORTER: &str = "OTEL_METRICS_EXPORTER";
+        let check = |asked, variables: Variables<'_>, warnings: &[&str], wanted: bool| {
+            let configured = configure_metrics(asked, None, variables);
+            assert_eq!(configured.settings.is_some(), wanted, "{asked} {variables:?}");
+            assert_eq!(configured.warnings.len(), warnings.len(), "{:?}", configured.warnings);
+            assert!(configured.warnings.iter().zip(warnings).all(|(warning, about)| warning.contains(about)));
+        };
+        check(false, &[], &[], false);
+        check(false, &[(EXPORTER, " ")], &[], false);
+        check(false, &[(EXPORTER, "none")], &[], false);
+        check(false, &[(EXPORTER, "OTLP")], &[], true);
+        check(false, &[(EXPORTER, "console, otlp")], &[EXPORTER], true);
+        check(false, &[(EXPORTER, "prometheus")], &[EXPORTER], false);
+        check(true, &[], &[], true);
+        // A flag wins over the environment.
+        check(true, &[(EXPORTER, "none")], &[], true);
+        check(true, &[("OTEL_SDK_DISABLED", "true")], &[], false);
+    }
+
+    #[test]
+    fn metrics_have_variables_of_their_own() {
+        let endpoint = |flag, variables: Variables<'_>, expected: &str| {
+            let settings = configure_metrics(true, flag, variables).settings.unwrap();
+            assert_eq!(settings.transport.endpoint.to_string(), expected, "{flag:?} {variables:?}");
+        };
+        const OWN: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+        endpoint(None, &[], "http://localhost:4318/v1/metrics");
+        endpoint(None, &[(GENERAL, "http://c:4318/x/")], "http://c:4318/x/v1/metrics");
+        endpoint(None, &[(GENERAL, "http://a"), (TRACES, "http://b/t")], "http://a/v1/metrics");
+        endpoint(None, &[(GENERAL, "http://a"), (OWN, "http://b/m")], "http://b/m");
+        endpoint(Some("http://f:1"), &[], "http://f:1/v1/metrics");
+        endpoint(Some("http://f:1"), &[(OWN, "http://b/m")], "http://b/m");
+
+        let given = configure_metrics(
+            true,
+            None,
+            &[
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=1"),
+                ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "b=2"),
+                ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+                ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "20"),
+                ("OTEL_METRIC_EXPORT_TIMEOUT", "30"),
+                ("OTEL_BSP_EXPORT_TIMEOUT", "40"),
+                ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca"),
+            ],
+        );
+        let transport = given.settings.unwrap().transport;
+        assert_eq!(transport.headers.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(transport.compression, Compression::None);
+        assert_eq!(transport.retry.attempt_timeout, Some(Duration::from_millis(20)));
+        assert_eq!(transport.retry.total_timeout, Some(Duration::from_millis(30)));
+        assert_eq!(transport.tls.authorities, Some(PathBuf::from("/ca")));
+    }
+
+    #[test]
+    fn interval_and_temporality() {
+        const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
+        const PREFERENCE: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        const AGGREGATION: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        let check = |variables: Variables<'_>, warnings: usize, interval_ms, temporality| {
+            let configured = configure_metrics(true, None, variables);
+            assert_eq!(configured.warnings.len(), warnings, "{:?}", configured.warnings);
+            let settings = configured.settings.unwrap();
+            let found = (settings.interval, settings.temporality);
+            assert_eq!(found, (Duration::from_millis(interval_ms), temporality), "{variables:?}");
+        };
+        check(&[], 0, 60_000, Temporality::Cumulative);
+        check(&[(INTERVAL, "250"), (PREFERENCE, "Delta")], 0, 250, Temporality::Delta);
+        check(&[(PREFERENCE, "lowmemory")], 0, 60_000, Temporality::Delta);
+        check(&[(PREFERENCE, "cumulative")], 0, 60_000, Temporality::Cumulative);
+        check(&[(INTERVAL, "0"), (PREFERENCE, "both")], 2, 60_000, Temporality::Cumulative);
+        check(&[(AGGREGATION, "explicit_bucket_histogram")], 0, 60_000, Temporality::Cumulative);
+        check(&[(AGGREGATION, "base2_exponential_bucket_histogram")], 1, 60_000, Temporality::Cumulative);
     }
 
     #[test]
