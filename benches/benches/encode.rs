@@ -68,6 +68,8 @@ fn exchange(index: u64, content_bytes: usize) -> Exchange {
         start_unix_nano: 1_700_000_000_000_000_000 + index,
         end_unix_nano: 1_700_000_001_000_000_000 + index,
         first_chunk_nano: Some(321_000_000),
+        chunk_intervals: Default::default(),
+        end_unseen: false,
         lost_bytes: 0,
         incomplete: false,
         worker: 0,

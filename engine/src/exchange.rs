@@ -4,6 +4,7 @@ use std::sync::Arc;
 
 use crate::{
     arena::{Family, Travelling},
+    intervals::Intervals,
     semconv as name,
 };
 
@@ -164,6 +165,10 @@ pub struct Exchange {
     pub end_unix_nano: u64,
     /// Last byte of the request to the first data event, nanoseconds; streamed responses only.
     pub first_chunk_nano: Option<u64>,
+    /// Times between the chunks of a streamed response.
+    pub chunk_intervals: Intervals,
+    /// Its end was not seen, so that its duration is not known.
+    pub end_unseen: bool,
     /// Bytes of this exchange that were lost or cut.
     pub lost_bytes: u64,
     /// Some of the exchange was not seen (`lost_bytes` may be 0 when the amount is unknown).

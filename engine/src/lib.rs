@@ -17,6 +17,7 @@ pub mod exchange;
 pub mod export;
 pub mod flow;
 pub mod genai;
+pub mod intervals;
 pub mod kernel;
 pub mod limits;
 pub mod metrics;

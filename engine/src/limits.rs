@@ -13,6 +13,10 @@
 //!   buffers kept     EXPORT_BUFFERS_KEPT_MAX x EXPORT_BUFFER_KEPT_BYTES_MAX = 32 MiB
 //!   lines            (OUTPUT_CHUNKS_MAX + 1) x OUTPUT_PENDING_BYTES_MAX   =  20 MiB
 //!   response         EXPORT_RESPONSE_BYTES_MAX                            =   4 MiB
+//!   metrics          METRIC_SETS_MAX x up to 8 KiB of attributes and
+//!                    4 histograms of about 200 bytes                      =  18 MiB
+//!   their requests   at most two collections on their way, each as large
+//!                    as what it tells; 6 MiB with names of usual length
 
 /// Connections that one worker follows at once; the one idle for longest goes first.
 pub const CONNECTIONS_MAX: usize = 16_384;
@@ -82,6 +86,10 @@ pub const EXPORT_BUFFERS_KEPT_MAX: usize = 4;
 
 /// A buffer that grew beyond this is not kept.
 pub const EXPORT_BUFFER_KEPT_BYTES_MAX: usize = 2 * EXPORT_REQUEST_BYTES_TARGET;
+
+/// Sets of attributes that metrics tell apart, the one for all others included. This is the default
+/// limit of the OpenTelemetry metrics SDK specification.
+pub const METRIC_SETS_MAX: usize = 2000;
 
 /// Lines of text that wait for a slow reader; then they are dropped.
 pub const OUTPUT_PENDING_BYTES_MAX: usize = 4 * 1024 * 1024;

@@ -63,6 +63,15 @@ counters! {
         OutputBehind = "output_behind",
         /// A span: not delivered when the time to shut down was over.
         ShutdownDeadline = "shutdown_deadline",
+        /// A metric's point: the collector refused its request for good. Where values are
+        /// cumulative, as they are by default, the next request makes up for it.
+        MetricsRefused = "metrics_refused",
+        /// A metric's point: the collector could not be reached, or put us off, for too long.
+        MetricsRetriesExhausted = "metrics_retries_exhausted",
+        /// A metric's point: the collector took its request but not this part of it.
+        MetricsPartialRejected = "metrics_partial_rejected",
+        /// A metric's point: not delivered when the time to shut down was over.
+        MetricsShutdownDeadline = "metrics_shutdown_deadline",
     }
 }
 
@@ -89,6 +98,8 @@ counters! {
         ExportAttempts = "export_attempts",
         /// Bytes of export requests accepted by the collector, before compression.
         ExportedBytes = "exported_bytes",
+        /// Points of metrics that the collector accepted, each time that they were sent.
+        MetricPointsExported = "metric_points_exported",
         /// Lines written to the terminal or a file.
         Lines = "lines",
     }

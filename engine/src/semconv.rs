@@ -82,3 +82,20 @@ names! {
     TELEMETRY_SDK_LANGUAGE = "telemetry.sdk.language";
     TELEMETRY_SDK_VERSION = "telemetry.sdk.version";
 }
+
+/// Names of metrics, and of the attributes that only metrics have.
+pub mod metric {
+    names! {
+        GEN_AI_CLIENT_TOKEN_USAGE = "gen_ai.client.token.usage";
+        GEN_AI_CLIENT_OPERATION_DURATION = "gen_ai.client.operation.duration";
+        GEN_AI_CLIENT_OPERATION_TIME_TO_FIRST_CHUNK = "gen_ai.client.operation.time_to_first_chunk";
+        GEN_AI_CLIENT_OPERATION_TIME_PER_OUTPUT_CHUNK = "gen_ai.client.operation.time_per_output_chunk";
+        GEN_AI_SERVER_REQUEST_DURATION = "gen_ai.server.request.duration";
+        GEN_AI_SERVER_TIME_TO_FIRST_TOKEN = "gen_ai.server.time_to_first_token";
+        GEN_AI_SERVER_TIME_PER_OUTPUT_TOKEN = "gen_ai.server.time_per_output_token";
+        /// `input` or `output`.
+        GEN_AI_TOKEN_TYPE = "gen_ai.token.type";
+        /// True on the point of everything that got no attributes of its own.
+        OTEL_METRIC_OVERFLOW = "otel.metric.overflow";
+    }
+}

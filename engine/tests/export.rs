@@ -74,7 +74,7 @@ impl Run {
         let begun = Instant::now();
         let exporter = Exporter::spawn(
             Inlet { exchanges: queue, arenas: vec![Arc::clone(&arenas)] },
-            Outputs { otlp: Some(settings), lines: None },
+            Outputs { otlp: Some(settings), ..Outputs::default() },
             Arc::new(Metrics::default()),
             Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
         )
@@ -270,7 +270,7 @@ fn the_log_has_no_secrets() {
     let lines = Arc::clone(&log);
     let exporter = Exporter::spawn(
         Inlet { exchanges: queue, arenas: vec![] },
-        Outputs { otlp: settings, lines: None },
+        Outputs { otlp: settings, ..Outputs::default() },
         Arc::new(Metrics::default()),
         Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
     )
@@ -308,7 +308,7 @@ fn a_span_does_not_wait_for_others_for_long() {
     settings.batch.delay = Duration::from_millis(20);
     let exporter = Exporter::spawn(
         Inlet { exchanges: Arc::clone(&queue), arenas: vec![] },
-        Outputs { otlp: Some(settings), lines: None },
+        Outputs { otlp: Some(settings), ..Outputs::default() },
         Arc::new(Metrics::default()),
         Arc::new(|line: &str| panic!("{line}")),
     )
@@ -376,7 +376,11 @@ fn lines_and_spans_come_from_the_same_exchanges() {
     let lines = Lines::new(Style::Json, Box::new(Shared(Arc::clone(&out))), Arc::clone(&metrics)).unwrap();
     let exporter = Exporter::spawn(
         Inlet { exchanges: Arc::clone(&queue), arenas: vec![] },
-        Outputs { otlp: Some(settings(&format!("http://{}", collector.address))), lines: Some(lines) },
+        Outputs {
+            otlp: Some(settings(&format!("http://{}", collector.address))),
+            lines: Some(lines),
+            ..Outputs::default()
+        },
         metrics,
         Arc::new(|line: &str| panic!("{line}")),
     )

@@ -94,7 +94,7 @@ fn export(settings: Settings) -> Result<(Report, Vec<String>), SpawnError> {
     let lines = Arc::clone(&log);
     let exporter = Exporter::spawn(
         Inlet { exchanges: queue, arenas: vec![] },
-        Outputs { otlp: Some(settings), lines: None },
+        Outputs { otlp: Some(settings), ..Outputs::default() },
         Arc::new(Metrics::default()),
         Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
     )?;

@@ -132,6 +132,9 @@ struct Printed {
 
 impl Outlet for Printed {
     fn finished(&mut self, exchange: Exchange) {
+        let intervals = exchange.chunk_intervals;
+        assert!(intervals.is_empty() || exchange.first_chunk_nano.is_some() || exchange.incomplete);
+        assert!(intervals.sum_nano <= exchange.duration_nano(), "chunks come one after the other");
         self.lines.write(&exchange);
     }
 

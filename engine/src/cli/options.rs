@@ -14,6 +14,17 @@ use crate::{
     output::Style,
 };
 
+/// What is exported, and what the user should know about it.
+#[derive(Clone, Debug, Default)]
+pub struct Export {
+    /// Where spans go.
+    pub spans: Option<config::Settings>,
+    /// Where metrics go.
+    pub metrics: Option<config::MetricSettings>,
+    /// What was ignored of the configuration.
+    pub warnings: Vec<String>,
+}
+
 /// Wrong usage that only shows once the flags are put together.
 #[derive(Debug, thiserror::Error)]
 #[error("{0}")]
@@ -62,10 +73,14 @@ pub struct OutputOptions {
     /// Export spans over OTLP/HTTP
     #[arg(long)]
     pub otel: bool,
-    /// Base URL of the collector; /v1/traces is appended
+    /// Base URL of the collector; /v1/traces and /v1/metrics are appended
     /// [default: $OTEL_EXPORTER_OTLP_ENDPOINT or http://localhost:4318]
     #[arg(long, value_name = "URL")]
     pub otel_endpoint: Option<String>,
+    /// Export the GenAI metrics over OTLP/HTTP too, or alone without --otel: tokens, durations, times to the first
+    /// and between chunks. Off by default; with --otel, OTEL_METRICS_EXPORTER=otlp turns them on as well
+    #[arg(long)]
+    pub otel_metrics: bool,
     /// Put prompts and completions on the spans (gen_ai.input.messages, gen_ai.output.messages and so on)
     #[arg(long)]
     pub otel_capture_content: bool,
@@ -119,18 +134,37 @@ impl CaptureOptions {
 
 impl OutputOptions {
     /// Settings of the export, when it is asked for, with warnings for the user.
-    pub fn export(&self) -> anyhow::Result<(Option<config::Settings>, Vec<String>)> {
-        if !self.otel {
+    pub fn export(&self) -> anyhow::Result<Export> {
+        self.export_by(&|name| std::env::var(name).ok())
+    }
+
+    /// The same, with variables that `env` looks up.
+    fn export_by(&self, env: &dyn Fn(&str) -> Option<String>) -> anyhow::Result<Export> {
+        let mut export = Export::default();
+        if !self.otel && !self.otel_metrics {
             // A flag that has no effect is a mistake that is better told.
             if let Some(endpoint) = &self.otel_endpoint {
                 return Err(UsageError(format!("--otel-endpoint {endpoint} needs --otel")).into());
             }
-            return Ok((None, Vec::new()));
+            return Ok(export);
         }
         let flags = config::Flags { endpoint: self.otel_endpoint.clone() };
-        let configured = config::settings(&flags, &|name| std::env::var(name).ok())
-            .map_err(|error| UsageError(format!("{error}{}", self.endpoint_text())))?;
-        Ok((configured.settings, configured.warnings))
+        let usage = |error| UsageError(format!("{error}{}", self.endpoint_text()));
+        if self.otel {
+            let configured = config::settings(&flags, env).map_err(usage)?;
+            (export.spans, export.warnings) = (configured.settings, configured.warnings);
+        }
+        let configured = config::metrics(self.otel_metrics, &flags, env).map_err(usage)?;
+        export.metrics = configured.settings;
+        // What is wrong with a variable for both is said once.
+        let new = configured.warnings.into_iter().filter(|warning| !export.warnings.contains(warning));
+        let new: Vec<_> = new.collect();
+        export.warnings.extend(new);
+        if let (Some(spans), Some(metrics)) = (&export.spans, &mut export.metrics) {
+            // One and the same instance exports both.
+            metrics.transport.resource.clone_from(&spans.resource);
+        }
+        Ok(export)
     }
 
     fn endpoint_text(&self) -> String {
@@ -194,6 +228,7 @@ impl Default for OutputOptions {
         Self {
             otel: false,
             otel_endpoint: None,
+            otel_metrics: false,
             otel_capture_content: false,
             content_max: CONTENT_BYTES_DEFAULT,
             role: Roles::default(),
@@ -208,6 +243,34 @@ const _: () = assert!(RING_BYTES_DEFAULT == 8 << 20, "the default of --ring-size
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn spans_and_metrics_are_exported_as_asked() {
+        let check = |otel, otel_metrics, exporter: Option<&str>, spans: bool, metrics: bool| {
+            let options = OutputOptions { otel, otel_metrics, ..OutputOptions::default() };
+            let env = |name: &str| (name == "OTEL_METRICS_EXPORTER").then(|| exporter.map(str::to_owned)).flatten();
+            let export = options.export_by(&env).unwrap();
+            assert_eq!(
+                (export.spans.is_some(), export.metrics.is_some()),
+                (spans, metrics),
+                "{options:?} {exporter:?}"
+            );
+            if let (Some(spans), Some(metrics)) = (&export.spans, &export.metrics) {
+                assert_eq!(spans.resource, metrics.transport.resource, "one instance");
+            }
+        };
+        check(false, false, Some("otlp"), false, false);
+        check(true, false, None, true, false);
+        check(true, false, Some("none"), true, false);
+        check(true, false, Some("otlp"), true, true);
+        check(true, true, None, true, true);
+        check(false, true, None, false, true);
+
+        // What is wrong with a variable for both is said once.
+        let options = OutputOptions { otel: true, otel_metrics: true, ..OutputOptions::default() };
+        let env = |name: &str| (name == "OTEL_EXPORTER_OTLP_PROTOCOL").then(|| "grpc".to_owned());
+        assert_eq!(options.export_by(&env).unwrap().warnings.len(), 1);
+    }
 
     #[test]
     fn sizes_and_durations_are_read() {

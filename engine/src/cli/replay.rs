@@ -39,10 +39,10 @@ pub struct Options {
 
 /// Replays, as fast as it goes without losing anything.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let (otlp, warnings) = options.output.export()?;
+    let export = options.output.export()?;
     let log = notes(!options.quiet);
-    for warning in warnings {
-        log(&warning);
+    for warning in &export.warnings {
+        log(warning);
     }
     let reading = || format!("can't replay {}", options.file.display());
     // Before anything is started: a file that is no recording is the likeliest mistake.
@@ -52,7 +52,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
     let exporter = Exporter::spawn(
         inlet,
-        outputs(otlp, options.output.style(options.quiet), &metrics)?,
+        outputs(export.spans, export.metrics, options.output.style(options.quiet), &metrics)?,
         Arc::clone(&metrics),
         log,
     )?;

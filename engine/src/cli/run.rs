@@ -41,6 +41,8 @@ pub struct Plan {
     pub idle: Duration,
     /// Where spans are exported to.
     pub otlp: Option<config::Settings>,
+    /// Where metrics are exported to.
+    pub metrics: Option<config::MetricSettings>,
     /// How calls are shown on standard output.
     pub lines: Option<Style>,
     /// Where notes go.
@@ -65,6 +67,7 @@ impl Plan {
             call: output.call(),
             idle: output.idle_timeout,
             otlp: settings,
+            metrics: None,
             lines: None,
             log: quiet(),
         })
@@ -74,11 +77,12 @@ impl Plan {
 /// The exporter's outputs, lines on standard output among them.
 pub fn outputs(
     otlp: Option<config::Settings>,
+    otlp_metrics: Option<config::MetricSettings>,
     lines: Option<Style>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Outputs> {
     let lines = lines.map(|style| Lines::new(style, Box::new(io::stdout()), Arc::clone(metrics))).transpose()?;
-    Ok(Outputs { otlp, lines })
+    Ok(Outputs { otlp, metrics: otlp_metrics, lines })
 }
 
 /// Notes that nobody reads.
@@ -126,7 +130,7 @@ impl Running {
         let workers = plan.capture.workers;
         let queues = Queues::new(workers, EXCHANGE_QUEUE_MAX);
         let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
-        let outputs = outputs(plan.otlp, plan.lines, &metrics)?;
+        let outputs = outputs(plan.otlp, plan.metrics, plan.lines, &metrics)?;
         let broken = outputs.lines.as_ref().map(Lines::broken);
         let ids = IdSource::random();
         let clock = UnixOffset::measure();
@@ -189,6 +193,10 @@ pub fn summary(ended: &Ended, exports: bool) -> String {
     );
     if exports {
         text.push_str(&format!(", {} spans exported", ended.report.exported));
+    }
+    let points = total(Total::MetricPointsExported);
+    if points > 0 {
+        text.push_str(&format!(", {points} metric points exported"));
     }
     let drops: Vec<String> = ended.drops().map(|(name, count)| format!("{name} {count}")).collect();
     if drops.is_empty() {

@@ -36,6 +36,7 @@ pub fn of_metrics(metrics: &Metrics) -> Value {
         "exported": total(Total::SpansExported),
         "export_attempts": total(Total::ExportAttempts),
         "exported_bytes": total(Total::ExportedBytes),
+        "metric_points_exported": total(Total::MetricPointsExported),
         "lines": total(Total::Lines),
         "drops": drops,
     })

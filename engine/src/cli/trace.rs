@@ -44,12 +44,12 @@ pub struct Options {
 /// Runs until a signal, the duration's end, the command's end, or nobody reads any more.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let by_command = !options.command.is_empty();
-    let (otlp, warnings) = options.output.export()?;
-    let exports = otlp.is_some();
+    let export = options.output.export()?;
+    let exports = export.spans.is_some();
     let settings = options.capture.settings(by_command)?;
     let note = notes(!options.capture.quiet);
-    for warning in warnings {
-        note(&warning);
+    for warning in &export.warnings {
+        note(warning);
     }
     let stop = Waker::new()?;
     signals::stop_on_signal(stop.clone())?;
@@ -58,7 +58,8 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         roles: options.output.role,
         call: options.output.call(),
         idle: options.output.idle_timeout,
-        otlp,
+        otlp: export.spans,
+        metrics: export.metrics,
         lines: options.output.style(options.capture.quiet),
         log: notes(!options.capture.quiet),
     })?;

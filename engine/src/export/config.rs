@@ -2,6 +2,7 @@
 
 use std::{fmt, path::PathBuf, time::Duration};
 
+use agentsight_otlp::metric::Temporality;
 use hyper::{
     Uri,
     header::{HeaderName, HeaderValue},
@@ -23,7 +24,7 @@ const ENDPOINT_DEFAULT: &str = "http://localhost:4318";
 pub struct Flags {
     /// `--otel-endpoint`: the base that `/v1/traces` is appended to. It wins over
     /// `OTEL_EXPORTER_OTLP_ENDPOINT`, and like that one it loses to
-    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which speaks of traces alone.
+    /// `OTEL_EXPORTER_OTLP_TRACES_ENDPOINT`, which speaks of traces alone. The same goes for metrics.
     pub endpoint: Option<String>,
 }
 
@@ -96,7 +97,8 @@ impl Default for Batch {
     }
 }
 
-/// How long to try (`OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_BSP_EXPORT_TIMEOUT`), and the pauses.
+/// How long to try (`OTEL_EXPORTER_OTLP_TIMEOUT`, `OTEL_BSP_EXPORT_TIMEOUT` or for metrics
+/// `OTEL_METRIC_EXPORT_TIMEOUT`), and the pauses.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Retry {
     /// One attempt, from connecting to the end of the response. `None` is no limit.
@@ -118,6 +120,26 @@ impl Default for Retry {
             pause_max: Duration::from_secs(5),
         }
     }
+}
+
+/// Everything that the export of metrics needs to know.
+#[derive(Clone, Debug)]
+pub struct MetricSettings {
+    /// Where requests go and how.
+    pub transport: Settings,
+    /// How often metrics are exported (`OTEL_METRIC_EXPORT_INTERVAL`).
+    pub interval: Duration,
+    /// Since when values count (`OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE`).
+    pub temporality: Temporality,
+}
+
+/// The outcome of reading the configuration of metrics.
+#[derive(Clone, Debug)]
+pub struct ConfiguredMetrics {
+    /// `None` when they are not wanted, or `OTEL_SDK_DISABLED` is true.
+    pub settings: Option<MetricSettings>,
+    /// What was ignored, in words for a person.
+    pub warnings: Vec<String>,
 }
 
 /// The outcome of reading the configuration.
@@ -156,38 +178,130 @@ pub fn settings(flags: &Flags, env: &dyn Fn(&str) -> Option<String>) -> Result<C
     if env.flag("OTEL_SDK_DISABLED") {
         return Ok(Configured { settings: None, warnings: env.warnings });
     }
-    protocol(&mut env);
-    let settings = Settings {
-        endpoint: endpoint(flags, &env)?,
-        tls: tls(&mut env),
-        headers: headers(&mut env),
-        compression: compression(&mut env),
-        batch: batch(&mut env),
-        retry: retry(&mut env),
-        resource: resource(&mut env),
-    };
+    let settings = transport(Signal::Traces, flags, &mut env)?;
     Ok(Configured { settings: Some(settings), warnings: env.warnings })
 }
 
-/// The variable for traces, then the one for all signals.
-macro_rules! signal {
-    ($suffix:literal) => {
-        [concat!("OTEL_EXPORTER_OTLP_TRACES_", $suffix), concat!("OTEL_EXPORTER_OTLP_", $suffix)]
+/// Reads the settings for metrics. They are wanted when `asked`, by a flag, or when
+/// `OTEL_METRICS_EXPORTER` is `otlp`; that variable's default elsewhere, `otlp`, is not the default
+/// here, since few who ask for spans expect more. `env` looks up a variable.
+pub fn metrics(
+    asked: bool,
+    flags: &Flags,
+    env: &dyn Fn(&str) -> Option<String>,
+) -> Result<ConfiguredMetrics, ConfigError> {
+    let mut env = Env::new(env);
+    if env.flag("OTEL_SDK_DISABLED") || !(asked || metrics_exporter(&mut env)) {
+        return Ok(ConfiguredMetrics { settings: None, warnings: env.warnings });
+    }
+    let transport = transport(Signal::Metrics, flags, &mut env)?;
+    let interval = env.positive("OTEL_METRIC_EXPORT_INTERVAL").unwrap_or(60_000);
+    let settings = MetricSettings {
+        transport,
+        interval: Duration::from_millis(interval as u64),
+        temporality: temporality(&mut env),
+    };
+    aggregation(&mut env);
+    Ok(ConfiguredMetrics { settings: Some(settings), warnings: env.warnings })
+}
+
+fn transport(signal: Signal, flags: &Flags, env: &mut Env<'_>) -> Result<Settings, ConfigError> {
+    protocol(signal, env);
+    Ok(Settings {
+        endpoint: endpoint(signal, flags, env)?,
+        tls: tls(signal, env),
+        headers: headers(signal, env),
+        compression: compression(signal, env),
+        batch: batch(env),
+        retry: retry(signal, env),
+        resource: resource(env),
+    })
+}
+
+/// `OTEL_METRICS_EXPORTER`: a list, of which only `otlp` and `none` mean something here.
+fn metrics_exporter(env: &mut Env<'_>) -> bool {
+    const NAME: &str = "OTEL_METRICS_EXPORTER";
+    let Some(list) = env.text(NAME) else { return false };
+    let mut wanted = false;
+    for exporter in list.split(',').map(str::trim) {
+        match exporter.to_ascii_lowercase().as_str() {
+            "otlp" => wanted = true,
+            "none" | "" => {}
+            _ => env.warnings.push(format!("{NAME} has an exporter other than otlp and none, which is ignored")),
+        }
+    }
+    wanted
+}
+
+/// `lowmemory` means delta for histograms, and all our metrics are histograms.
+fn temporality(env: &mut Env<'_>) -> Temporality {
+    const NAME: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+    match env.text(NAME).unwrap_or_default().to_ascii_lowercase().as_str() {
+        "" | "cumulative" => Temporality::Cumulative,
+        "delta" | "lowmemory" => Temporality::Delta,
+        _ => {
+            env.warnings.push(format!("{NAME} is none of cumulative, delta and lowmemory, and is ignored"));
+            Temporality::Cumulative
+        }
+    }
+}
+
+fn aggregation(env: &mut Env<'_>) {
+    const NAME: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+    if env.text(NAME).is_some_and(|value| !value.eq_ignore_ascii_case("explicit_bucket_histogram")) {
+        env.warnings.push(format!("{NAME} is ignored: only explicit_bucket_histogram is supported"));
+    }
+}
+
+/// What is exported. Each has variables of its own beside those for all.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Signal {
+    Traces,
+    Metrics,
+}
+
+impl Signal {
+    /// What is appended to the base URL of the collector.
+    fn path(self) -> &'static str {
+        match self {
+            Self::Traces => "/v1/traces",
+            Self::Metrics => "/v1/metrics",
+        }
+    }
+
+    /// How long all attempts at a request may take.
+    fn timeout(self) -> &'static str {
+        match self {
+            Self::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
+            Self::Metrics => "OTEL_METRIC_EXPORT_TIMEOUT",
+        }
+    }
+}
+
+/// The variable for this signal, then the one for all.
+macro_rules! variables {
+    ($signal:expr, $suffix:literal) => {
+        match $signal {
+            Signal::Traces => [concat!("OTEL_EXPORTER_OTLP_TRACES_", $suffix), concat!("OTEL_EXPORTER_OTLP_", $suffix)],
+            Signal::Metrics => {
+                [concat!("OTEL_EXPORTER_OTLP_METRICS_", $suffix), concat!("OTEL_EXPORTER_OTLP_", $suffix)]
+            }
+        }
     };
 }
 
-fn protocol(env: &mut Env<'_>) {
-    for name in signal!("PROTOCOL") {
+fn protocol(signal: Signal, env: &mut Env<'_>) {
+    for name in variables!(signal, "PROTOCOL") {
         if env.text(name).is_some_and(|value| !value.eq_ignore_ascii_case("http/protobuf")) {
             env.warnings.push(format!("{name} is ignored: only http/protobuf is supported"));
         }
     }
 }
 
-fn endpoint(flags: &Flags, env: &Env<'_>) -> Result<Uri, ConfigError> {
-    let [traces, general] = signal!("ENDPOINT");
-    if let Some(url) = env.text(traces) {
-        return parse_endpoint(traces, &url);
+fn endpoint(signal: Signal, flags: &Flags, env: &Env<'_>) -> Result<Uri, ConfigError> {
+    let [own, general] = variables!(signal, "ENDPOINT");
+    if let Some(url) = env.text(own) {
+        return parse_endpoint(own, &url);
     }
     let flag = flags.endpoint.as_deref().map(str::trim).filter(|url| !url.is_empty()).map(str::to_owned);
     let (source_name, base) = match (flag, env.text(general)) {
@@ -196,7 +310,7 @@ fn endpoint(flags: &Flags, env: &Env<'_>) -> Result<Uri, ConfigError> {
         (None, None) => (general, ENDPOINT_DEFAULT.to_owned()),
     };
     let base = parse_endpoint(source_name, &base)?;
-    let path = format!("{}/v1/traces", base.path().trim_end_matches('/'));
+    let path = format!("{}{}", base.path().trim_end_matches('/'), signal.path());
     let path = PathAndQuery::try_from(path).map_err(|_| ConfigError::BadEndpoint { source_name })?;
     let mut parts = base.into_parts();
     parts.path_and_query = Some(path);
@@ -225,18 +339,18 @@ fn without_user(uri: Uri) -> Uri {
     Uri::from_parts(parts).unwrap_or_default()
 }
 
-fn tls(env: &mut Env<'_>) -> Tls {
+fn tls(signal: Signal, env: &mut Env<'_>) -> Tls {
     let mut file = |names: [&str; 2]| env.first(&names, |env, name| env.text(name)).map(PathBuf::from);
     Tls {
-        authorities: file(signal!("CERTIFICATE")),
-        client_certificate: file(signal!("CLIENT_CERTIFICATE")),
-        client_key: file(signal!("CLIENT_KEY")),
+        authorities: file(variables!(signal, "CERTIFICATE")),
+        client_certificate: file(variables!(signal, "CLIENT_CERTIFICATE")),
+        client_key: file(variables!(signal, "CLIENT_KEY")),
     }
 }
 
-/// The headers of the variable for traces replace those of the general one as a whole.
-fn headers(env: &mut Env<'_>) -> Headers {
-    let list = signal!("HEADERS").into_iter().find_map(|name| env.text(name).map(|list| (name, list)));
+/// The headers of the variable for one signal replace those of the general one as a whole.
+fn headers(signal: Signal, env: &mut Env<'_>) -> Headers {
+    let list = variables!(signal, "HEADERS").into_iter().find_map(|name| env.text(name).map(|list| (name, list)));
     let mut headers = Headers::default();
     let Some((name, list)) = list else { return headers };
     for (index, pair) in pairs(&list).enumerate() {
@@ -254,8 +368,9 @@ fn headers(env: &mut Env<'_>) -> Headers {
     headers
 }
 
-fn compression(env: &mut Env<'_>) -> Compression {
-    let parsed = env.first(&signal!("COMPRESSION"), |env, name| match env.text(name)?.to_ascii_lowercase().as_str() {
+fn compression(signal: Signal, env: &mut Env<'_>) -> Compression {
+    let names = variables!(signal, "COMPRESSION");
+    let parsed = env.first(&names, |env, name| match env.text(name)?.to_ascii_lowercase().as_str() {
         "none" => Some(Compression::None),
         "gzip" => Some(Compression::Gzip),
         _ => {
@@ -277,12 +392,12 @@ fn batch(env: &mut Env<'_>) -> Batch {
     Batch { delay, spans_max: spans_max.unwrap_or(default.spans_max).min(waiting_spans_max), waiting_spans_max }
 }
 
-fn retry(env: &mut Env<'_>) -> Retry {
+fn retry(signal: Signal, env: &mut Env<'_>) -> Retry {
     let default = Retry::default();
     // Zero means no limit.
     let limit = |given: Option<Duration>, default| given.map_or(default, |given| Some(given).filter(|g| !g.is_zero()));
-    let attempt = env.first(&signal!("TIMEOUT"), |env, name| env.duration(name));
-    let total = env.duration("OTEL_BSP_EXPORT_TIMEOUT");
+    let attempt = env.first(&variables!(signal, "TIMEOUT"), |env, name| env.duration(name));
+    let total = env.duration(signal.timeout());
     Retry {
         attempt_timeout: limit(attempt, default.attempt_timeout),
         total_timeout: limit(total, default.total_timeout),
@@ -301,6 +416,11 @@ mod tests {
     fn configure(flag: Option<&str>, variables: Variables<'_>) -> Result<Configured, ConfigError> {
         let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
         settings(&Flags { endpoint: flag.map(str::to_owned) }, &env)
+    }
+
+    fn configure_metrics(asked: bool, flag: Option<&str>, variables: Variables<'_>) -> ConfiguredMetrics {
+        let env = |name: &str| variables.iter().find(|(known, _)| *known == name).map(|(_, value)| (*value).to_owned());
+        metrics(asked, &Flags { endpoint: flag.map(str::to_owned) }, &env).unwrap()
     }
 
     /// The settings, which have to come with as many warnings as `warnings` and each about it.
@@ -466,6 +586,83 @@ mod tests {
         configured(&[("OTEL_SDK_DISABLED", "")], &[]);
         let disabled = configure(None, &[("OTEL_SDK_DISABLED", "TRUE"), (GENERAL, "rubbish")]).unwrap();
         assert!(disabled.settings.is_none());
+    }
+
+    #[test]
+    fn metrics_are_wanted_when_someone_says_so() {
+        const EXPORTER: &str = "OTEL_METRICS_EXPORTER";
+        let check = |asked, variables: Variables<'_>, warnings: &[&str], wanted: bool| {
+            let configured = configure_metrics(asked, None, variables);
+            assert_eq!(configured.settings.is_some(), wanted, "{asked} {variables:?}");
+            assert_eq!(configured.warnings.len(), warnings.len(), "{:?}", configured.warnings);
+            assert!(configured.warnings.iter().zip(warnings).all(|(warning, about)| warning.contains(about)));
+        };
+        check(false, &[], &[], false);
+        check(false, &[(EXPORTER, " ")], &[], false);
+        check(false, &[(EXPORTER, "none")], &[], false);
+        check(false, &[(EXPORTER, "OTLP")], &[], true);
+        check(false, &[(EXPORTER, "console, otlp")], &[EXPORTER], true);
+        check(false, &[(EXPORTER, "prometheus")], &[EXPORTER], false);
+        check(true, &[], &[], true);
+        // A flag wins over the environment.
+        check(true, &[(EXPORTER, "none")], &[], true);
+        check(true, &[("OTEL_SDK_DISABLED", "true")], &[], false);
+    }
+
+    #[test]
+    fn metrics_have_variables_of_their_own() {
+        let endpoint = |flag, variables: Variables<'_>, expected: &str| {
+            let settings = configure_metrics(true, flag, variables).settings.unwrap();
+            assert_eq!(settings.transport.endpoint.to_string(), expected, "{flag:?} {variables:?}");
+        };
+        const OWN: &str = "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT";
+        endpoint(None, &[], "http://localhost:4318/v1/metrics");
+        endpoint(None, &[(GENERAL, "http://c:4318/x/")], "http://c:4318/x/v1/metrics");
+        endpoint(None, &[(GENERAL, "http://a"), (TRACES, "http://b/t")], "http://a/v1/metrics");
+        endpoint(None, &[(GENERAL, "http://a"), (OWN, "http://b/m")], "http://b/m");
+        endpoint(Some("http://f:1"), &[], "http://f:1/v1/metrics");
+        endpoint(Some("http://f:1"), &[(OWN, "http://b/m")], "http://b/m");
+
+        let given = configure_metrics(
+            true,
+            None,
+            &[
+                ("OTEL_EXPORTER_OTLP_HEADERS", "a=1"),
+                ("OTEL_EXPORTER_OTLP_METRICS_HEADERS", "b=2"),
+                ("OTEL_EXPORTER_OTLP_TRACES_COMPRESSION", "gzip"),
+                ("OTEL_EXPORTER_OTLP_METRICS_TIMEOUT", "20"),
+                ("OTEL_METRIC_EXPORT_TIMEOUT", "30"),
+                ("OTEL_BSP_EXPORT_TIMEOUT", "40"),
+                ("OTEL_EXPORTER_OTLP_METRICS_CERTIFICATE", "/ca"),
+            ],
+        );
+        let transport = given.settings.unwrap().transport;
+        assert_eq!(transport.headers.0.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["b"]);
+        assert_eq!(transport.compression, Compression::None);
+        assert_eq!(transport.retry.attempt_timeout, Some(Duration::from_millis(20)));
+        assert_eq!(transport.retry.total_timeout, Some(Duration::from_millis(30)));
+        assert_eq!(transport.tls.authorities, Some(PathBuf::from("/ca")));
+    }
+
+    #[test]
+    fn interval_and_temporality() {
+        const INTERVAL: &str = "OTEL_METRIC_EXPORT_INTERVAL";
+        const PREFERENCE: &str = "OTEL_EXPORTER_OTLP_METRICS_TEMPORALITY_PREFERENCE";
+        const AGGREGATION: &str = "OTEL_EXPORTER_OTLP_METRICS_DEFAULT_HISTOGRAM_AGGREGATION";
+        let check = |variables: Variables<'_>, warnings: usize, interval_ms, temporality| {
+            let configured = configure_metrics(true, None, variables);
+            assert_eq!(configured.warnings.len(), warnings, "{:?}", configured.warnings);
+            let settings = configured.settings.unwrap();
+            let found = (settings.interval, settings.temporality);
+            assert_eq!(found, (Duration::from_millis(interval_ms), temporality), "{variables:?}");
+        };
+        check(&[], 0, 60_000, Temporality::Cumulative);
+        check(&[(INTERVAL, "250"), (PREFERENCE, "Delta")], 0, 250, Temporality::Delta);
+        check(&[(PREFERENCE, "lowmemory")], 0, 60_000, Temporality::Delta);
+        check(&[(PREFERENCE, "cumulative")], 0, 60_000, Temporality::Cumulative);
+        check(&[(INTERVAL, "0"), (PREFERENCE, "both")], 2, 60_000, Temporality::Cumulative);
+        check(&[(AGGREGATION, "explicit_bucket_histogram")], 0, 60_000, Temporality::Cumulative);
+        check(&[(AGGREGATION, "base2_exponential_bucket_histogram")], 1, 60_000, Temporality::Cumulative);
     }
 
     #[test]

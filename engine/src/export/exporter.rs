@@ -17,7 +17,8 @@ use tokio::{
 
 use super::{
     batcher::{Batcher, Outlet},
-    config::Settings,
+    config::{MetricSettings, Settings},
+    meter::Meter,
     otlp::{Client, Log},
     tls::TlsError,
 };
@@ -36,11 +37,13 @@ pub struct Inlet {
     pub arenas: Vec<Arc<ArrayQueue<Box<Bump>>>>,
 }
 
-/// What is made of them. Both may be wanted, or neither.
+/// What is made of them. All may be wanted, or none.
 #[derive(Default)]
 pub struct Outputs {
     /// Spans to a collector.
     pub otlp: Option<Settings>,
+    /// Metrics to a collector.
+    pub metrics: Option<MetricSettings>,
     /// Lines.
     pub lines: Option<Lines>,
 }
@@ -80,13 +83,15 @@ impl Exporter {
         let delivery = match outputs.otlp {
             Some(settings) => {
                 let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&metrics));
-                Some((batcher, outlet, Client::new(settings, Arc::clone(&metrics), log)?))
+                Some((batcher, outlet, Client::new(settings, Arc::clone(&metrics), Arc::clone(&log))?))
             }
             None => None,
         };
+        let meter = outputs.metrics.map(|settings| Meter::new(settings, Arc::clone(&metrics), Arc::clone(&log)));
+        let meter = meter.transpose()?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
-        let encoder = Encoder { inlet, lines: outputs.lines, metrics: Arc::clone(&metrics) };
+        let encoder = Encoder { inlet, lines: outputs.lines, meter, metrics: Arc::clone(&metrics) };
         let thread = thread::Builder::new().name("agentsight-export".to_owned()).spawn(move || {
             runtime.block_on(encoder.run(delivery, stopped));
             // A name look-up that hangs must not hold up the exit.
@@ -145,6 +150,7 @@ const PAUSE_IDLE: Duration = Duration::from_millis(50);
 struct Encoder {
     inlet: Inlet,
     lines: Option<Lines>,
+    meter: Option<Meter>,
     metrics: Arc<Metrics>,
 }
 
@@ -164,6 +170,9 @@ impl Encoder {
             if let Some(batcher) = &mut batcher {
                 batcher.close_if_due();
             }
+            if let Some(meter) = &mut self.meter {
+                meter.export_if_due();
+            }
             if handled == TURN {
                 tokio::task::yield_now().await;
                 continue;
@@ -179,6 +188,10 @@ impl Encoder {
             }
         };
         self.finish(batcher, deadline).await;
+        if let Some(meter) = self.meter {
+            // Spans are delivered in the same time, by a task of their own.
+            meter.finish(deadline).await;
+        }
         if let Some((mut delivery, waiting)) = delivery
             && timeout_at(deadline, &mut delivery).await.is_err()
         {
@@ -203,6 +216,9 @@ impl Encoder {
             }
             if let Some(batcher) = batcher {
                 batcher.append(&exchange);
+            }
+            if let Some(meter) = &mut self.meter {
+                meter.record(&exchange);
             }
             self.give_back(exchange);
         }

@@ -35,7 +35,7 @@ pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 pub enum Outcome {
     /// The collector took it.
     Accepted,
-    /// The collector took it but for some spans.
+    /// The collector took it but for some records.
     Partial {
         /// How many it did not take.
         rejected: u64,
@@ -57,6 +57,8 @@ pub struct Client {
     metrics: Arc<Metrics>,
     log: Log,
     trouble: Trouble,
+    /// What requests hold, in a word for the log.
+    carries: &'static str,
 }
 
 /// What one attempt came to.
@@ -70,7 +72,12 @@ impl Client {
     pub fn new(settings: Settings, metrics: Arc<Metrics>, log: Log) -> Result<Self, TlsError> {
         let connector = tls::connector(&settings)?;
         let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
-        Ok(Self { http, settings, not_before: None, metrics, log, trouble: Trouble::default() })
+        Ok(Self { http, settings, not_before: None, metrics, log, trouble: Trouble::default(), carries: "spans" })
+    }
+
+    /// The same for requests that hold something else than spans.
+    pub fn carrying(self, what: &'static str) -> Self {
+        Self { carries: what, ..self }
     }
 
     /// Sends one request, again and again where that is allowed and until the time is over.
@@ -98,7 +105,7 @@ impl Client {
             let line = self.trouble.retrying(&why);
             self.say(line);
         };
-        let line = self.trouble.done(&outcome);
+        let line = self.trouble.done(&outcome, self.carries);
         self.say(line);
         outcome
     }
@@ -252,9 +259,9 @@ fn chain(error: &dyn Error) -> String {
 /// Keeps the log short: a collector that is down for an hour is two lines.
 #[derive(Default)]
 struct Trouble {
-    /// Why spans are not getting through, as it was last reported.
+    /// Why requests are not getting through, as it was last reported.
     failing: Option<String>,
-    /// What the collector last said about spans that it rejected.
+    /// What the collector last said about records that it rejected.
     rejecting: Option<String>,
 }
 
@@ -269,18 +276,17 @@ impl Trouble {
     }
 
     /// The line to log about the end of a request.
-    fn done(&mut self, outcome: &Outcome) -> Option<String> {
+    fn done(&mut self, outcome: &Outcome, what: &str) -> Option<String> {
         match outcome {
             Outcome::Accepted => self.failing.take().map(|_| "export works again".to_owned()),
             Outcome::Partial { rejected: 0, message } => changed(&mut self.rejecting, message)
-                .then(|| format!("the collector accepts spans but warns: {message}")),
+                .then(|| format!("the collector accepts {what} but warns: {message}")),
             Outcome::Partial { rejected, message } => changed(&mut self.rejecting, message)
-                .then(|| format!("the collector rejected {rejected} spans of a request: {message}")),
+                .then(|| format!("the collector rejected {rejected} {what} of a request: {message}")),
             Outcome::Refused(why) => changed(&mut self.failing, why)
-                .then(|| format!("the collector refuses the spans, which are dropped: {why}")),
-            Outcome::GaveUp(why) => {
-                changed(&mut self.failing, "gave up").then(|| format!("export keeps failing, spans are dropped: {why}"))
-            }
+                .then(|| format!("the collector refuses the {what}, which are dropped: {why}")),
+            Outcome::GaveUp(why) => changed(&mut self.failing, "gave up")
+                .then(|| format!("export keeps failing, {what} are dropped: {why}")),
         }
     }
 }

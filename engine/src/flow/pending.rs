@@ -7,6 +7,7 @@ use crate::{
     arena::{Family, Travelling},
     exchange::{Exchange, TraceContext},
     genai::{BodyKind, Draft, DraftFamily, Ended, Verdict, trace_parent},
+    intervals::Pace,
     metrics::Total,
     wire::{RequestHead, ResponseHead, STATUS_UNKNOWN},
 };
@@ -29,7 +30,7 @@ pub(super) struct Pending {
     thread_id: u32,
     begun_ns: u64,
     request_ended_ns: Option<u64>,
-    first_chunk_ns: Option<u64>,
+    pace: Pace,
     lost_bytes: u64,
     incomplete: bool,
     request_body: Option<Body>,
@@ -64,7 +65,7 @@ impl Pending {
             thread_id: context.thread_id,
             begun_ns: context.begun_ns,
             request_ended_ns: None,
-            first_chunk_ns: None,
+            pace: Pace::default(),
             lost_bytes: 0,
             incomplete: false,
             request_body,
@@ -116,15 +117,14 @@ impl Pending {
     pub fn response_bytes(&mut self, bytes: &[u8], now_ns: u64, shared: &mut Shared) {
         if let (Some(body), Some(draft)) = (&mut self.response_body, &mut self.draft) {
             let (pools, mut reader) = shared.reader(draft);
-            if body.feed(bytes, pools, &mut reader) > 0 {
-                self.first_chunk_ns.get_or_insert(now_ns);
-            }
+            self.pace.chunks(body.feed(bytes, pools, &mut reader), now_ns);
         }
     }
 
     /// Bytes of the response's body are missing.
     pub fn response_gap(&mut self, lost: u64, shared: &mut Shared) {
         self.lose(lost);
+        self.pace.gap();
         if let Some(body) = &mut self.response_body {
             body.gap(&mut shared.pools);
         }
@@ -202,7 +202,7 @@ impl Pending {
             call
         });
         let first_chunk_nano =
-            self.first_chunk_ns.zip(self.request_ended_ns).map(|(chunk, request)| chunk.saturating_sub(request));
+            self.pace.first_ns().zip(self.request_ended_ns).map(|(chunk, request)| chunk.saturating_sub(request));
         context.outlet.finished(Exchange {
             role: context.role,
             trace: self.trace,
@@ -211,6 +211,8 @@ impl Pending {
             start_unix_nano: settings.clock.unix_nano(self.begun_ns),
             end_unix_nano: settings.clock.unix_nano(at_ns.max(self.begun_ns)),
             first_chunk_nano,
+            chunk_intervals: self.pace.intervals(),
+            end_unseen: ended == Ended::Lost,
             lost_bytes: self.lost_bytes,
             incomplete: self.incomplete,
             worker: settings.worker,

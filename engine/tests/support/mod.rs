@@ -182,6 +182,8 @@ pub fn exchange_with(
         start_unix_nano: start,
         end_unix_nano: start + 1_234_567_890,
         first_chunk_nano: None,
+        chunk_intervals: Default::default(),
+        end_unseen: false,
         lost_bytes: 0,
         incomplete: false,
         worker: 0,
