@@ -130,5 +130,14 @@ pub const ARENAS_KEPT_MAX: usize = 1_024;
 /// Bodies' buffers that a worker keeps, each of at most [`BODY_BUFFER_KEPT_BYTES_MAX`].
 pub const BODY_BUFFERS_KEPT_MAX: usize = 32;
 
+/// Responses under way on one WebSocket.
+pub const SOCKET_TURNS_MAX: usize = 64;
+
+/// An event of a WebSocket that is kept because its effect lasts, as the settings of a session.
+pub const SOCKET_SETTINGS_BYTES_MAX: usize = 256 * 1024;
+
+/// Messages in a row that are no events, after which a WebSocket is taken to carry something else.
+pub const SOCKET_STRANGE_MAX: u32 = 16;
+
 /// A body's buffer that grew beyond this is not kept for reuse.
 pub const BODY_BUFFER_KEPT_BYTES_MAX: usize = 1024 * 1024;

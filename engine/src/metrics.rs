@@ -47,6 +47,9 @@ counters! {
         PipelineFull = "pipeline_full",
         /// A response whose request was not seen.
         ResponseWithoutRequest = "response_without_request",
+        /// A WebSocket: where its frames begin was lost, they make no sense, or too much is in
+        /// reassembly.
+        SocketGivenUp = "socket_given_up",
         /// An exchange: the queue to the encoder was full.
         ExchangeQueueFull = "exchange_queue_full",
         /// A span: too many encoded requests waited for the collector.

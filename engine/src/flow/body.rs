@@ -29,6 +29,16 @@ pub(super) struct Pools {
     gathered: usize,
 }
 
+impl Pools {
+    /// Counts `held` bytes as gathered, in place of those that were `counted` for the same holder.
+    /// False when that is more than may be gathered.
+    pub fn recount(&mut self, counted: &mut usize, held: usize) -> bool {
+        self.gathered = self.gathered.saturating_sub(*counted).saturating_add(held);
+        *counted = held;
+        self.gathered <= REASSEMBLY_BYTES_MAX
+    }
+}
+
 /// What becomes of a body's bytes.
 enum Consumer {
     /// They say nothing.

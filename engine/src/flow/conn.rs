@@ -8,7 +8,7 @@ use agentsight_abi::{
     flags,
 };
 
-use super::{Outlet, Shared, context::Context, ordered::Http1, streams::Http2};
+use super::{Outlet, Shared, context::Context, ordered::Http1, socket::Socket, streams::Http2};
 use crate::{
     exchange::{Process, Role},
     genai::Ended,
@@ -36,6 +36,8 @@ enum Protocol {
     Http1(Box<Http1>),
     /// HTTP/2.
     Http2(Box<Http2>),
+    /// WebSocket, after HTTP/1.
+    WebSocket(Box<Socket>),
     /// Of no use.
     Ignored,
 }
@@ -80,6 +82,7 @@ impl Conn {
         match &self.protocol {
             Protocol::Http1(http) => http.has_pending(),
             Protocol::Http2(http) => http.has_pending(),
+            Protocol::WebSocket(socket) => socket.has_pending(),
             Protocol::Unknown | Protocol::Ignored => false,
         }
     }
@@ -118,7 +121,12 @@ impl Conn {
         if header.lost > 0 {
             self.gap(direction, header.lost, header, shared, outlet);
         }
-        if matches!(&self.protocol, Protocol::Http1(http) if http.is_over()) {
+        let is_over = match &self.protocol {
+            Protocol::Http1(http) => http.is_over(),
+            Protocol::WebSocket(socket) => socket.is_over(),
+            Protocol::Unknown | Protocol::Http2(_) | Protocol::Ignored => false,
+        };
+        if is_over {
             self.ignore(outlet);
         }
     }
@@ -174,6 +182,7 @@ impl Conn {
         let idle = match &self.protocol {
             Protocol::Http1(http) => http.is_idle(of_requests),
             Protocol::Http2(http) => http.is_idle(of_requests),
+            Protocol::WebSocket(socket) => socket.is_idle(of_requests),
             Protocol::Unknown | Protocol::Ignored => return,
         };
         let way = &mut self.ways[direction as usize];
@@ -185,8 +194,14 @@ impl Conn {
         self.with_context(when, Ended::Cut, shared, outlet, |protocol, context| match protocol {
             Protocol::Http1(http) => http.feed(of_requests, payload, context),
             Protocol::Http2(http) => http.feed(of_requests, payload, context),
+            Protocol::WebSocket(socket) => socket.feed(of_requests, payload, context),
             Protocol::Unknown | Protocol::Ignored => {}
         });
+        if let Protocol::Http1(http) = &mut self.protocol
+            && let Some(socket) = http.take_socket()
+        {
+            self.protocol = Protocol::WebSocket(socket);
+        }
     }
 
     fn gap<O: Outlet>(
@@ -202,6 +217,7 @@ impl Conn {
         self.with_context(when, Ended::Cut, shared, outlet, |protocol, context| match protocol {
             Protocol::Http1(http) => http.gap(of_requests, lost, context),
             Protocol::Http2(http) => http.gap(of_requests, lost, context),
+            Protocol::WebSocket(socket) => socket.gap(of_requests, lost, context),
             Protocol::Unknown | Protocol::Ignored => {}
         });
     }
@@ -237,6 +253,8 @@ impl Conn {
         match &mut self.protocol {
             Protocol::Http1(http) => **http = Http1::new(true),
             Protocol::Http2(http) => **http = Http2::new(true),
+            // Its frames are known still.
+            Protocol::WebSocket(_) => {}
             Protocol::Unknown | Protocol::Ignored => {}
         }
     }
@@ -251,6 +269,7 @@ impl Conn {
         self.with_context(when, answered, shared, outlet, |protocol, context| match protocol {
             Protocol::Http1(http) => http.close(unanswered, answered, context),
             Protocol::Http2(http) => http.close(unanswered, answered, context),
+            Protocol::WebSocket(socket) => socket.close(unanswered, answered, context),
             Protocol::Unknown | Protocol::Ignored => {}
         });
     }

@@ -15,6 +15,7 @@ mod cutter;
 mod ids;
 mod ordered;
 mod pending;
+mod socket;
 mod streams;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};

@@ -2,14 +2,15 @@
 
 use std::collections::VecDeque;
 
-use super::{Outlet, Shared, context::Context, pending::Pending};
+use super::{Outlet, Shared, context::Context, pending::Pending, socket::Socket};
 use crate::{
-    genai::Ended,
+    genai::{Ended, Upgrade},
     limits::PIPELINE_MAX,
     metrics::Cause,
     wire::{
         RequestHead, ResponseHead,
         http1::{Answers, Decoder, End, Malformed, Sink},
+        websocket::{Extensions, has_token},
     },
 };
 
@@ -37,6 +38,10 @@ struct Exchanges {
     answered_in_turn: bool,
     /// The response that is arriving belongs to no request that was seen.
     orphan: bool,
+    /// The last request asked for a WebSocket that may carry calls.
+    upgrade: Option<Box<Upgrade>>,
+    /// What took over.
+    socket: Option<Box<Socket>>,
     /// Another protocol took over, or there is no telling what is what any more.
     over: bool,
 }
@@ -93,6 +98,11 @@ impl Http1 {
     /// Exchanges wait.
     pub fn has_pending(&self) -> bool {
         !self.exchanges.pending.is_empty()
+    }
+
+    /// The WebSocket that the connection has become, if that has just happened.
+    pub fn take_socket(&mut self) -> Option<Box<Socket>> {
+        self.exchanges.socket.take()
     }
 
     /// Nothing more of this connection can be read.
@@ -207,7 +217,15 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
     }
 
     fn upgrade(&mut self) {
-        self.exchanges.over = true;
+        self.exchanges.over = self.exchanges.socket.is_none();
+    }
+
+    fn switched(&mut self, bytes: &[u8]) {
+        if let Some(socket) = &mut self.exchanges.socket {
+            // A server that has much to say doesn't wait.
+            self.context.begun_ns = self.context.now_ns;
+            socket.feed(false, bytes, self.context);
+        }
     }
 
     fn is_alone(&self) -> bool {
@@ -247,6 +265,8 @@ impl Exchanges {
             b"CONNECT" => Answers::Connect,
             _ => Answers::Other,
         };
+        let is_wanted = context.shared.settings.roles.include(context.role);
+        self.upgrade = if is_wanted { Upgrade::of(head).map(Box::new) } else { None };
         let mut pending = Pending::begin(head, self.sequence, context);
         if self.requests_unsure {
             // Should what was missed have been sent ahead, the next answer isn't to this; the span says
@@ -273,6 +293,14 @@ impl Exchanges {
         }
         match self.pending.front_mut() {
             Some((answers, pending)) if !pending.is_answered_whole() => {
+                if head.status == 101 && !several && has_token(head.fields, "upgrade", "websocket") {
+                    self.socket = self.upgrade.take().and_then(|upgrade| {
+                        let extensions = Extensions::agreed(head.fields);
+                        let unknown = |_| context.shared.metrics.lost(Cause::SocketGivenUp, 1);
+                        let extensions = extensions.map_err(unknown).ok()?;
+                        Some(Box::new(Socket::new(upgrade, &extensions, self.sequence)))
+                    });
+                }
                 pending.response_head(head, *answers != Answers::Head, context.shared);
                 *answers
             }

@@ -6,7 +6,7 @@ use super::{Outlet, Shared, body::Body, context::Context};
 use crate::{
     arena::{Family, Travelling},
     exchange::{Exchange, TraceContext},
-    genai::{BodyKind, Draft, DraftFamily, Ended, Verdict, trace_parent},
+    genai::{BodyKind, Draft, DraftFamily, Ended, TraceParent, Upgrade, Verdict, trace_parent},
     intervals::Pace,
     metrics::Total,
     wire::{RequestHead, ResponseHead, STATUS_UNKNOWN},
@@ -45,20 +45,27 @@ impl Pending {
     /// A request's head was seen, the `sequence`th of its connection.
     pub fn begin<O: Outlet>(head: &RequestHead<'_>, sequence: u64, context: &mut Context<'_, O>) -> Self {
         context.shared.metrics.add(Total::Requests, 1);
-        let ids = context.shared.settings.ids;
-        let parent = trace_parent(head.fields);
-        let trace = TraceContext {
-            trace_id: parent.map_or_else(|| ids.trace_id(context.conn, sequence), |parent| parent.trace_id),
-            span_id: ids.span_id(context.conn, sequence),
-            parent_span_id: parent.map(|parent| parent.parent_id),
-            flags: parent.map_or(1, |parent| parent.flags),
-        };
+        let trace = trace(trace_parent(head.fields), sequence, context);
         let draft = draft(head, context);
         let wants_body = |draft: &&Travelling<DraftFamily>| draft.with(|draft| draft.wants_request_body());
         let request_body = draft
             .as_ref()
             .filter(wants_body)
             .map(|_| Body::start(BodyKind::Json, head.fields, &mut context.shared.pools, &context.shared.metrics));
+        Self { request_body, ..Self::new(draft, trace, context) }
+    }
+
+    /// A response over a WebSocket that was opened by `upgrade`.
+    pub fn of_socket<O: Outlet>(upgrade: &Upgrade, sequence: u64, context: &mut Context<'_, O>) -> Self {
+        context.shared.metrics.add(Total::Requests, 1);
+        let trace = trace(upgrade.trace_parent(), sequence, context);
+        let arena = context.shared.arena(context.outlet);
+        let options = &context.shared.settings.call;
+        let draft = Travelling::new(arena, |arena| Draft::of_socket(arena, upgrade, options));
+        Self::new(Some(draft), trace, context)
+    }
+
+    fn new<O>(draft: Option<Travelling<DraftFamily>>, trace: TraceContext, context: &Context<'_, O>) -> Self {
         Self {
             draft,
             trace,
@@ -68,10 +75,31 @@ impl Pending {
             pace: Pace::default(),
             lost_bytes: 0,
             incomplete: false,
-            request_body,
+            request_body: None,
             response_body: None,
             answered: false,
             response_ended: None,
+        }
+    }
+
+    /// A whole event that says what is asked for.
+    pub fn ask(&mut self, event: &[u8], shared: &mut Shared) {
+        if let Some(draft) = &mut self.draft {
+            let (_, reader) = shared.reader(draft);
+            let scratch = reader.scratch;
+            reader.draft.with_mut(|arena, draft| draft.asked(arena, event, scratch));
+        }
+    }
+
+    /// A whole event of the response, that came at `now_ns`; `is_chunk`: it carries a piece of the
+    /// answer.
+    pub fn socket_event(&mut self, event: &[u8], is_chunk: bool, now_ns: u64, shared: &mut Shared) {
+        self.answered = true;
+        self.pace.chunks(u64::from(is_chunk), now_ns);
+        if let Some(draft) = &mut self.draft {
+            let (_, reader) = shared.reader(draft);
+            let (scratch, options) = (reader.scratch, reader.options);
+            reader.draft.with_mut(|arena, draft| draft.event(arena, b"", event, scratch, options));
         }
     }
 
@@ -218,6 +246,17 @@ impl Pending {
             worker: settings.worker,
             call,
         });
+    }
+}
+
+/// The `sequence`th span of a connection, and where it hangs.
+fn trace<O>(parent: Option<TraceParent>, sequence: u64, context: &Context<'_, O>) -> TraceContext {
+    let ids = context.shared.settings.ids;
+    TraceContext {
+        trace_id: parent.map_or_else(|| ids.trace_id(context.conn, sequence), |parent| parent.trace_id),
+        span_id: ids.span_id(context.conn, sequence),
+        parent_span_id: parent.map(|parent| parent.parent_id),
+        flags: parent.map_or(1, |parent| parent.flags),
     }
 }
 

@@ -79,21 +79,21 @@ pub enum Ended {
 
 /// A call that is being built from an exchange's messages.
 pub struct Draft<'a> {
-    facts: Facts<'a>,
+    pub(super) facts: Facts<'a>,
     /// `None`: the path is unknown, and the request's body decides.
-    dialect: Option<&'static Dialect>,
+    pub(super) dialect: Option<&'static Dialect>,
     /// Whether the path was enough to know that this is a call.
-    sure: bool,
+    pub(super) sure: bool,
     /// The model that the path names.
-    path_model: Option<&'a str>,
+    pub(super) path_model: Option<&'a str>,
     /// `anthropic-version` is among the request's fields.
-    says_anthropic: bool,
+    pub(super) says_anthropic: bool,
     /// The provider's rule knew the host.
-    host_known: bool,
+    pub(super) host_known: bool,
     /// Messages, if they are asked for.
-    content: Option<Content<'a>>,
+    pub(super) content: Option<Content<'a>>,
     /// The status is that of an error.
-    status_failed: bool,
+    pub(super) status_failed: bool,
 }
 
 /// [`Draft`] as a family, for [`Travelling`](crate::arena::Travelling).
@@ -158,7 +158,7 @@ impl<'a> Draft<'a> {
         verdict.unwrap_or(if self.sure { self.known() } else { Verdict::NotACall })
     }
 
-    fn request_json(&mut self, arena: &'a Bump, json: Json<'_>) -> Verdict {
+    pub(super) fn request_json(&mut self, arena: &'a Bump, json: Json<'_>) -> Verdict {
         if !self.sure {
             let fitting = self.dialect.filter(|dialect| (dialect.fits)(json));
             let claiming = || DIALECTS.iter().copied().find(|dialect| (dialect.claims)(json));

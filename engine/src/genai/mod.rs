@@ -19,6 +19,8 @@ mod failure;
 mod json;
 mod provider;
 mod route;
+mod skim;
+mod socket;
 mod text;
 mod trace_context;
 mod wanted;
@@ -32,4 +34,5 @@ mod draft_tests;
 
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
 pub use json::Scratch;
+pub use socket::{SocketEvent, Upgrade};
 pub use trace_context::{TraceParent, trace_parent};

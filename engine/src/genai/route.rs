@@ -62,6 +62,11 @@ impl<'h> Target<'h> {
         self.segments().skip_while(|segment| *segment != name).nth(1)
     }
 
+    /// The path's last segment.
+    pub fn last_segment(&self) -> Option<&'h str> {
+        self.segments().next_back()
+    }
+
     /// The path's segments; doubled slashes don't count.
     fn segments(&self) -> impl DoubleEndedIterator<Item = &'h str> + use<'h> {
         self.path.split('/').filter(|segment| !segment.is_empty())

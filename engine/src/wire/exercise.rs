@@ -7,20 +7,21 @@
 use super::{
     Field, RequestHead, ResponseHead, coding, eventstream, hpack,
     http1::{self, Answers},
-    http2, json_array, ndjson, sse,
+    http2, json_array, ndjson, sse, websocket,
 };
 
 /// The body of a fuzz target.
 pub type Exercise = fn(&[u8]);
 
 /// Everything that can be exercised, by the name of its fuzz target and of its folder of seeds.
-pub const ALL: [(&str, Exercise); 6] = [
+pub const ALL: [(&str, Exercise); 7] = [
     ("http1", http1),
     ("http2", http2),
     ("hpack", hpack),
     ("coding", coding),
     ("sse", sse),
     ("eventstream", eventstream),
+    ("websocket", websocket),
 ];
 
 /// Splits off the first byte and cuts the rest into pieces of that length.
@@ -279,6 +280,42 @@ pub fn eventstream(data: &[u8]) {
     }
 }
 
+impl websocket::Sink for Vec<String> {
+    fn message(&mut self, kind: websocket::Kind, payload: &[u8]) {
+        self.push(format!("{kind:?} {payload:?}"));
+    }
+    fn lost(&mut self, bytes: u64) {
+        self.push(format!("lost {bytes}"));
+    }
+    fn close(&mut self, code: Option<u16>) {
+        self.push(format!("close {code:?}"));
+    }
+}
+
+/// WebSocket frames, both directions, and with a gap in the middle. The next byte says what was agreed
+/// to.
+pub fn websocket(data: &[u8]) {
+    let Some((&agreed, data)) = data.split_first() else { return };
+    let names = ["", "permessage-deflate", "permessage-deflate;client_no_context_takeover;server_no_context_takeover"];
+    let value = names[usize::from(agreed) % names.len()].as_bytes();
+    let extensions = websocket::Extensions::agreed(&[Field { name: b"sec-websocket-extensions", value }]);
+    let extensions = extensions.expect("a known extension");
+    let Some((input, pieces)) = pieces(data) else { return };
+    for decoder in [websocket::Decoder::client, websocket::Decoder::server] {
+        let run = |pieces: &[&[u8]], gap_at: Option<usize>| {
+            let (mut decoder, mut said) = (decoder(&extensions), Vec::new());
+            let mut feed = |(at, piece): (usize, &&[u8])| {
+                decoder.feed(piece, &mut said)?;
+                if gap_at == Some(at) { decoder.gap(at as u64 + 1, &mut said) } else { Ok(()) }
+            };
+            let result = pieces.iter().enumerate().try_for_each(&mut feed);
+            (result, said)
+        };
+        assert_eq!(run(&[input], None), run(&pieces, None));
+        let _with_a_gap = run(&pieces, Some(pieces.len() / 2));
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use std::{fs, path::Path};
@@ -292,7 +329,7 @@ mod tests {
                 let seed = fs::read(seed.unwrap().path()).unwrap();
                 // As it is, and with each other length of pieces that makes a difference.
                 exercise(&seed);
-                let at = usize::from(name == "coding");
+                let at = usize::from(name == "coding" || name == "websocket");
                 for length in [1, 2, 3, 5, 7, 17, 255] {
                     let mut seed = seed.clone();
                     seed[at] = length;

@@ -11,6 +11,7 @@ pub mod json_array;
 pub mod ndjson;
 mod span;
 pub mod sse;
+pub mod websocket;
 
 /// One field line of a head (RFC 9110 section 5), or one HPACK entry. Names keep the case that the
 /// wire had and are compared without it.

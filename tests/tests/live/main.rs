@@ -10,4 +10,5 @@ mod connections;
 mod endings;
 mod filters;
 mod libssl;
+mod sockets;
 mod threads;

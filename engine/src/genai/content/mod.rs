@@ -9,6 +9,7 @@ mod openai;
 mod others;
 mod output;
 mod part;
+mod realtime;
 mod responses;
 mod verbatim;
 mod writer;
@@ -22,6 +23,7 @@ pub(super) use gemini::{CODE_ASSIST as GEMINI_CODE_ASSIST, GENERATE as GEMINI, I
 pub(super) use openai::{CHAT as OPENAI_CHAT, COMPLETIONS as OPENAI_COMPLETIONS};
 pub(super) use others::{DASHSCOPE, LLAMA_CPP, MISTRAL_CONVERSATIONS, OLLAMA_CHAT, OLLAMA_GENERATE, TGI, WATSONX};
 use output::Output;
+pub(super) use realtime::REALTIME as OPENAI_REALTIME;
 pub(super) use responses::RESPONSES as OPENAI_RESPONSES;
 use writer::Writer;
 
@@ -69,14 +71,14 @@ impl<'a> Content<'a> {
         Self { bytes_max, output: Output::new(bytes_max) }
     }
 
-    /// Reads a request body.
+    /// Reads a request body, or one of several documents that ask together.
     pub fn request(&mut self, arena: &'a Bump, call: &mut Call<'a>, reader: &Reader, body: Json<'_>) {
         let new = || Writer::new(arena, self.bytes_max);
         let mut prompt = Prompt { input: new(), system: new(), tools: new() };
         (reader.request)(&mut prompt, body);
-        call.input_messages = prompt.input.finish();
-        call.system_instructions = prompt.system.finish();
-        call.tool_definitions = prompt.tools.finish();
+        call.input_messages = prompt.input.finish().or(call.input_messages);
+        call.system_instructions = prompt.system.finish().or(call.system_instructions);
+        call.tool_definitions = prompt.tools.finish().or(call.tool_definitions);
     }
 
     /// Reads a whole response body.

@@ -121,6 +121,11 @@ fn content_part(part: Json<'_>, each: &mut dyn FnMut(&Part<'_>)) {
         "text" | "input_text" | "output_text" | "summary_text" | "reasoning_text" => {
             text("text").iter().for_each(|text| each(&Part::Text(text)))
         }
+        // Audio itself is not kept, and Realtime says in words what it says.
+        "output_audio" => text("transcript").iter().for_each(|text| each(&Part::Text(text))),
+        "audio" | "input_audio" if text("transcript").is_some() => {
+            text("transcript").iter().for_each(|text| each(&Part::Text(text)));
+        }
         "refusal" => text("refusal").iter().for_each(|text| each(&Part::Text(text))),
         "thinking" => thoughts(part.get("thinking"), each),
         "image_url" => url("image_url").iter().for_each(|url| each(&from_url("image", url))),

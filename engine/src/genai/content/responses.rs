@@ -26,7 +26,7 @@ fn request(prompt: &mut Prompt<'_>, body: Json<'_>) {
 }
 
 /// An item of the conversation as a message of its own.
-fn input_item(writer: &mut Writer<'_>, item: Json<'_>) {
+pub(super) fn input_item(writer: &mut Writer<'_>, item: Json<'_>) {
     let kind = item.get("type").and_then(Json::text).unwrap_or("message");
     let role = match kind {
         "message" => item.get("role").and_then(Json::text).unwrap_or("user"),
@@ -69,7 +69,7 @@ fn server_arguments<'t>(item: Json<'t>) -> Arguments<'t> {
 }
 
 /// All items are one answer.
-fn response<'a>(output: &mut Output<'a>, arena: &'a Bump, body: Json<'_>) {
+pub(super) fn response<'a>(output: &mut Output<'a>, arena: &'a Bump, body: Json<'_>) {
     for item in body.get("output").into_iter().flat_map(Json::items) {
         output.begin(arena, 0);
         parts(item, item.get("type").and_then(Json::text).unwrap_or(""), &mut |part| output.part(arena, 0, part));
@@ -77,7 +77,7 @@ fn response<'a>(output: &mut Output<'a>, arena: &'a Bump, body: Json<'_>) {
 }
 
 /// Deltas count for as long as the whole has not come, which the last event brings.
-fn event<'a>(output: &mut Output<'a>, arena: &'a Bump, event: Json<'_>) {
+pub(super) fn event<'a>(output: &mut Output<'a>, arena: &'a Bump, event: Json<'_>) {
     let whole =
         event.get("response").filter(|whole| whole.get("output").is_some_and(|items| items.items().next().is_some()));
     if let Some(whole) = whole {

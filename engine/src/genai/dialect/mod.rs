@@ -20,6 +20,7 @@ mod openai_chat;
 mod openai_completions;
 mod openai_embeddings;
 mod openai_fetch;
+mod openai_realtime;
 mod openai_responses;
 mod tgi;
 mod watsonx;
@@ -65,6 +66,15 @@ pub(super) static DIALECTS: &[&Dialect] = &[
     &tgi::DIALECT,
     &llama_cpp::DIALECT,
 ];
+
+/// The dialect of a WebSocket, by the last segment of its path: those of HTTP have none.
+pub(super) fn of_socket(last_segment: &str) -> Option<&'static Dialect> {
+    match last_segment {
+        "responses" => Some(&openai_responses::DIALECT),
+        "realtime" => Some(&openai_realtime::DIALECT),
+        _ => None,
+    }
+}
 
 /// Takes from a request head what only this dialect has there.
 pub(super) type ReadRequestHead = for<'a> fn(&mut Facts<'a>, &'a Bump, &RequestHead<'_>, &Target<'_>);

@@ -52,6 +52,8 @@ pub trait Sink {
     /// The protocol was switched by the message that just ended: a 101, or a 2xx to CONNECT. It
     /// holds for both directions; the other one learns it by [`Decoder::switch_protocols`].
     fn upgrade(&mut self);
+    /// Bytes of this direction behind [`upgrade`](Sink::upgrade), which are of the other protocol.
+    fn switched(&mut self, _bytes: &[u8]) {}
     /// No other message can have begun behind the current one, however much was lost: for a response,
     /// because no other request was made. Then a chunked body that lost its framing in a gap can be
     /// taken up again at a later chunk; otherwise that could be a chunk of another message.
@@ -188,7 +190,8 @@ impl Decoder {
         self
     }
 
-    /// The connection carries another protocol from here on: all bytes to come are ignored.
+    /// The connection carries another protocol from here on: all bytes to come
+    /// go to [`Sink::switched`].
     pub fn switch_protocols(&mut self) {
         self.reset_head();
         self.state = State::Switched;
@@ -251,7 +254,7 @@ impl Decoder {
                     self.state = State::Head;
                     &input[at..]
                 }
-                State::Switched => return,
+                State::Switched => return sink.switched(input),
             };
             piece_start = false;
         }
