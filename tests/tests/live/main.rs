@@ -9,5 +9,6 @@ mod commands;
 mod connections;
 mod endings;
 mod filters;
+mod http2;
 mod libssl;
 mod threads;
