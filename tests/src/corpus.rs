@@ -153,14 +153,14 @@ fn planned(number: usize, exchange: &Value, expected: (Value, bool), seeded: &mu
         ("traceparent", format!("00-{trace_id}-{parent_id}-01")),
         ("authorization", format!("Bearer {CANARY}")),
     ];
-    let request_coding = if number % 5 == 0 { "gzip" } else { "" };
+    let request_coding = if number.is_multiple_of(5) { "gzip" } else { "" };
     let coding = CODINGS[number / 2 % CODINGS.len()];
     let mut request = message(&exchange["req_headers"], &exchange["req_body"], request_coding, added);
     let mut response = message(&exchange["resp_headers"], &exchange["resp_body"], coding, vec![]);
     (request["method"], request["path"], request["authority"]) =
         (exchange["method"].clone(), exchange["path"].clone(), json!(authority));
     response["status"] = exchange["status"].clone();
-    (response["interim"], response["trailers"]) = (json!(number % 7 == 0), json!(number % 6 == 0));
+    (response["interim"], response["trailers"]) = (json!(number.is_multiple_of(7)), json!(number.is_multiple_of(6)));
     let line = json!({"id": id, "request": request, "response": response});
     Planned { id, trace_id, parent_id, connection: 0, phase: 0, coding, expected, line }
 }

@@ -87,6 +87,7 @@ fn midway(client: Client) {
 }
 
 #[test]
+#[ignore = "no call on such a connection of Node is recognised yet"]
 fn node_that_was_connected_before_the_engine_came() {
     midway(Client::Node);
 }
