@@ -5,9 +5,11 @@
 //! A support function that can't do its work panics: the test that called it has failed.
 
 pub mod command;
+pub mod corpus;
 pub mod drive;
 pub mod engine;
 pub mod gate;
+pub mod http2;
 pub mod live;
 pub mod program;
 pub mod retry;

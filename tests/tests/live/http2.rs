@@ -1,0 +1,98 @@
+//! HTTP/2: the recorded exchanges, many at once on each connection.
+
+use std::time::Duration;
+
+use agentsight::demo::receiver::{KIND_CLIENT, Span};
+use agentsight_tests::{
+    corpus::{self, Planned, judge},
+    engine::{Engine, Finished, KIND_SERVER},
+    http2::{Client, Peers},
+    live::Live,
+};
+
+/// How long spans may take to come out after the last reply.
+const ARRIVAL_DURATION_MAX: Duration = Duration::from_secs(10);
+
+/// Waits for the spans of `plan`, and stops the engine.
+fn stop(engine: Engine, plan: &[Planned]) -> Finished {
+    engine.wait_for_spans(ARRIVAL_DURATION_MAX, |spans: &[Span]| {
+        let traces = corpus::traces(spans);
+        plan.iter().all(|planned| traces.contains(planned.trace_id.as_str()))
+    });
+    let finished = engine.stop();
+    corpus::no_secret(&finished.stdout);
+    finished
+}
+
+fn exact(spans: &[Span], kind: i32, plan: &[Planned]) {
+    let score = judge(spans, kind, plan);
+    println!("{} of {} are exact", score.exact, plan.len());
+    let complete = score.faults.is_empty() && score.missing.is_empty() && score.absent == 0;
+    assert!(complete, "{} absent, missing {:?}, {}", score.absent, score.missing, corpus::summary(&score.faults));
+}
+
+fn check(client: Client, connections: usize, seed: u64) {
+    let Some(live) = Live::begin() else { return };
+    let Some(folder) = corpus::folder() else { return };
+    let plan = corpus::plan(&folder, seed, connections, 1);
+    assert!(plan.len() > 900, "only {} exchanges", plan.len());
+    let Some(mut peers) = Peers::start(client, &plan, live.folder.path()) else { return };
+    let engine = live.engine(&["--role", "both"]);
+    peers.send_phase();
+    let finished = stop(engine, &plan);
+    let spans = finished.spans();
+    exact(&spans, KIND_CLIENT, &plan);
+    exact(&spans, KIND_SERVER, &plan);
+    let mut drops = finished.drops();
+    // A connection of somebody else's, first met in the middle, may begin with a response.
+    drops.remove("response_without_request");
+    assert!(drops.is_empty(), "{drops:?}\n{}", finished.stderr);
+}
+
+#[test]
+fn one_connection_of_node() {
+    check(Client::Node, 1, 1);
+}
+
+#[test]
+fn many_connections_of_node() {
+    check(Client::Node, 8, 2);
+}
+
+#[test]
+fn many_connections_of_httpx() {
+    check(Client::Httpx, 8, 3);
+}
+
+/// Of a connection whose start nobody saw, header fields may stay unknown, but none is wrong.
+fn midway(client: Client) {
+    const PHASES: usize = 3;
+    let Some(live) = Live::begin() else { return };
+    let Some(folder) = corpus::folder() else { return };
+    let plan = corpus::plan(&folder, 4, 4, PHASES);
+    let Some(mut peers) = Peers::start(client, &plan, live.folder.path()) else { return };
+    peers.send_phase();
+    let engine = live.engine(&[]);
+    for _ in 1..PHASES {
+        peers.send_phase();
+    }
+    let (unwatched, watched): (Vec<_>, Vec<_>) = plan.into_iter().partition(|planned| planned.phase == 0);
+    let spans = stop(engine, &watched).spans();
+    let score = judge(&spans, KIND_CLIENT, &watched);
+    println!("{} of {} are exact, {} absent", score.exact, watched.len(), score.absent);
+    assert!(score.faults.is_empty(), "{}", corpus::summary(&score.faults));
+    assert!(score.exact > 0, "nothing is known of {} exchanges", watched.len());
+    let unseen = judge(&spans, KIND_CLIENT, &unwatched);
+    assert_eq!(unseen.absent, unwatched.len(), "spans out of nothing");
+}
+
+#[test]
+#[ignore = "no call on such a connection of Node is recognised yet"]
+fn node_that_was_connected_before_the_engine_came() {
+    midway(Client::Node);
+}
+
+#[test]
+fn httpx_that_was_connected_before_the_engine_came() {
+    midway(Client::Httpx);
+}
