@@ -166,7 +166,7 @@ impl Decoder {
     /// `lost` bytes are missing here. An error when where the next frame begins was among them.
     pub fn gap(&mut self, lost: u64, sink: &mut impl Sink) -> Result<(), Malformed> {
         match &mut self.state {
-            State::Over(error) => return error.map_or(Ok(()), Err),
+            State::Over(error) => error.map_or(Ok(()), Err),
             State::Payload(frame) if lost <= frame.remaining => {
                 frame.skip(lost);
                 let (is_over, is_data) = (frame.remaining == 0, !frame.opcode.is_control());
