@@ -40,6 +40,37 @@ pub struct Planned {
     line: Value,
 }
 
+impl Planned {
+    /// The request and the response as HTTP/1.1 messages; every third response is chunked.
+    pub fn messages(&self) -> (Vec<u8>, Vec<u8>) {
+        let message = |start: String, part: &Value, chunked: bool| {
+            let mut bytes = start.into_bytes();
+            for field in part["fields"].as_array().expect("fields") {
+                bytes.extend_from_slice(format!("{}: {}\r\n", text_of(&field[0]), text_of(&field[1])).as_bytes());
+            }
+            let body = decoded(part["body"].as_str().expect("a body"));
+            if chunked {
+                bytes.extend_from_slice(b"Transfer-Encoding: chunked\r\n\r\n");
+                for chunk in body.chunks(1_000) {
+                    bytes.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+                    bytes.extend_from_slice(chunk);
+                    bytes.extend_from_slice(b"\r\n");
+                }
+                bytes.extend_from_slice(b"0\r\n\r\n");
+            } else {
+                bytes.extend_from_slice(format!("Content-Length: {}\r\n\r\n", body.len()).as_bytes());
+                bytes.extend_from_slice(&body);
+            }
+            bytes
+        };
+        let (request, response) = (&self.line["request"], &self.line["response"]);
+        let (method, path) = (text_of(&request["method"]), text_of(&request["path"]));
+        let start = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", text_of(&request["authority"]));
+        let status = format!("HTTP/1.1 {} X\r\n", response["status"]);
+        (message(start, request, false), message(status, response, self.id.len() % 3 == 0))
+    }
+}
+
 /// Splitmix64: enough for splits that repeat.
 pub struct Seeded(pub u64);
 

@@ -11,7 +11,7 @@ use agentsight::{
     demo::{
         catalogue,
         clients::Sending,
-        receiver::Span,
+        receiver::{KIND_CLIENT, Span},
         script::{Framing, Script},
         talk::{Dialect, Talk},
     },
@@ -24,7 +24,7 @@ use agentsight::{
     sys::clock::UnixOffset,
 };
 use agentsight_abi::{Direction, Kind, RecordHeader, flags};
-use agentsight_tests::{engine::span, live::judge};
+use agentsight_tests::{corpus, engine::span, live::judge};
 use bumpalo::Bump;
 use proptest::prelude::*;
 
@@ -276,6 +276,28 @@ fn check_incomplete(span: &Span, sending: &Sending) {
         let same = said == value || said.as_f64().is_some() && said.as_f64() == value.as_f64();
         assert!(same || less.contains(name), "{}: {name} is {said}, not {value}", sending.script.id);
     }
+}
+
+/// Every recorded exchange, coded and cut at seeded places, from the bytes of records to its span.
+#[test]
+fn recorded_exchanges_are_exact() {
+    let Some(folder) = corpus::folder() else { return };
+    let plan = corpus::plan(&folder, 7, 8, 1);
+    let mut seeded = corpus::Seeded(7);
+    let mut made = vec![];
+    for number in 0..8 {
+        let mut connection = Connection::new(number as u64 + 1);
+        for planned in plan.iter().filter(|planned| planned.connection == number) {
+            let (request, response) = planned.messages();
+            connection.transfer(Direction::Write, &request, &mut |_| seeded.below(16_384) + 1);
+            connection.transfer(Direction::Read, &response, &mut |_| seeded.below(16_384) + 1);
+        }
+        connection.close(false);
+        made.append(&mut connection.records);
+    }
+    let score = corpus::judge(&spans(&made), KIND_CLIENT, &plan);
+    assert_eq!((score.exact, score.absent), (plan.len(), 0), "{}", corpus::summary(&score.faults));
+    assert!(plan.len() > 900, "the corpus has {} exchanges", plan.len());
 }
 
 /// Requests sent ahead of their answers, of which one is lost: no answer may be taken for another's.
