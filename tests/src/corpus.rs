@@ -67,7 +67,7 @@ impl Planned {
         let (method, path) = (text_of(&request["method"]), text_of(&request["path"]));
         let start = format!("{method} {path} HTTP/1.1\r\nHost: {}\r\n", text_of(&request["authority"]));
         let status = format!("HTTP/1.1 {} X\r\n", response["status"]);
-        (message(start, request, false), message(status, response, self.id.len() % 3 == 0))
+        (message(start, request, false), message(status, response, self.id.len().is_multiple_of(3)))
     }
 }
 
