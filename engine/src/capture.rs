@@ -38,6 +38,8 @@ pub const RING_BYTES_DEFAULT: usize = 8 * 1024 * 1024;
 const CHORES: Duration = Duration::from_secs(1);
 /// How soon a process that may have ended is looked at again.
 const ENDING_LOOK: Duration = Duration::from_millis(5);
+/// What is mapped at the start may take so long to be looked into; the rest comes later.
+const SETTLING_MAX: Duration = Duration::from_secs(2);
 /// A process that still lives so long after one of its threads ended is not ending.
 const ENDING_MAX: Duration = Duration::from_millis(500);
 
@@ -110,8 +112,10 @@ impl Capture {
         let verdicts = Arc::new(Mutex::new(kernel.take_verdicts()?));
         // From here on no mapping is missed; those before are found by looking.
         let watch = Watch::start()?;
+        let thread_error = |source| Error::Watch(source);
+        let waker = Waker::new().map_err(thread_error)?;
         let mut minder = Minder {
-            attacher: Attacher::default(),
+            attacher: Attacher::new(waker.clone())?,
             comms: settings.selection.comms.clone(),
             filters_by_pid: settings.selection.filters() & filter::TGID != 0,
             ending: HashMap::new(),
@@ -127,15 +131,14 @@ impl Capture {
             minder.pin(&path, false);
         }
         minder.look_at_all();
+        minder.settle();
         let started = minder.started();
         minder.announces = true;
 
         let control = Arc::new(Control::new(UnixOffset::measure()));
-        let thread_error = |source| Error::Watch(source);
         let workers = spawn_workers(&minder.kernel, settings.workers, metrics, &control, |index| {
             duty(index, Arc::clone(&verdicts))
         })?;
-        let waker = Waker::new().map_err(thread_error)?;
         let (orders, inbox) = channel();
         let thread = thread::Builder::new()
             .name("agentsight-mind".to_owned())
@@ -239,6 +242,7 @@ impl Minder {
                 waiter.wait(if self.ending.is_empty() { CHORES } else { ENDING_LOOK });
                 waker.clear();
                 self.happenings(&mut watch);
+                self.studied();
                 self.endings(&workers);
                 if !self.orders(&inbox) {
                     break;
@@ -268,7 +272,7 @@ impl Minder {
 
     /// Takes the probes off, then lets the workers drain, so that they come to an end.
     fn finish(mut self, workers: Vec<Worker>) -> Outcome {
-        self.attacher = Attacher::default();
+        self.attacher.detach_all();
         for worker in workers {
             worker.stop();
         }
@@ -369,17 +373,44 @@ impl Minder {
         if pid == std::process::id() {
             return;
         }
-        let attached = self.attacher.mapped(&mut self.kernel, pid, file);
-        match attached {
-            Attached::New { path, functions } if self.announces => {
-                (self.log)(&format!("attached to {} ({functions} functions, process {pid})", path.display()));
-            }
-            Attached::TooMany => (self.log)(&format!("not attached to {}: too many files", file.path.display())),
+        match self.attacher.mapped(&mut self.kernel, pid, file) {
             // A process that is gone before it was looked at has said nothing.
-            Attached::Failed { path, why } if process::is_alive(pid) => {
+            Attached::Failed { .. } if !process::is_alive(pid) => {}
+            attached => self.tell(attached),
+        }
+    }
+
+    /// Sees to files that took time to look into.
+    fn studied(&mut self) {
+        for attached in self.attacher.studied(&mut self.kernel) {
+            self.tell(attached);
+        }
+    }
+
+    /// Gives what was mapped before the start a while to be looked into.
+    fn settle(&mut self) {
+        let began = Instant::now();
+        while self.attacher.is_studying() && began.elapsed() < SETTLING_MAX {
+            thread::sleep(SETTLING_MAX / 1_000);
+            self.studied();
+        }
+    }
+
+    fn tell(&self, attached: Attached) {
+        match attached {
+            Attached::New { path, functions, remark } => {
+                if self.announces {
+                    (self.log)(&format!("attached to {} ({functions} functions)", path.display()));
+                }
+                if let Some(remark) = remark {
+                    (self.log)(&format!("{}: {remark}", path.display()));
+                }
+            }
+            Attached::Unclear { path, why } | Attached::Failed { path, why } => {
                 (self.log)(&format!("not attached to {}: {why}", path.display()));
             }
-            Attached::New { .. } | Attached::Already | Attached::Useless | Attached::Failed { .. } => {}
+            Attached::TooMany { path } => (self.log)(&format!("not attached to {}: too many files", path.display())),
+            Attached::Already | Attached::Later | Attached::Useless => {}
         }
     }
 
@@ -387,10 +418,9 @@ impl Minder {
     fn pin(&mut self, path: &std::path::Path, asked: bool) {
         match self.attacher.pin(&mut self.kernel, path) {
             Attached::Useless if asked => {
-                (self.log)(&format!("{} defines no SSL_read and SSL_write: nothing attached to it", path.display()));
+                (self.log)(&format!("no TLS functions were found in {}: nothing attached to it", path.display()));
             }
-            Attached::Failed { path, why } => (self.log)(&format!("not attached to {}: {why}", path.display())),
-            _ => {}
+            attached => self.tell(attached),
         }
     }
 

@@ -1,7 +1,7 @@
 //! Which files the probes are on: each inode once, as long as something maps it.
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{HashMap, HashSet, VecDeque},
     fs::File,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
@@ -10,8 +10,16 @@ use std::{
 
 use aya::programs::uprobe::{UProbeLink, UProbeScope};
 
-use super::{Error, HOOKS, Kernel, elf};
-use crate::sys::process::{self, MappedFile};
+use super::{
+    Error, Kernel,
+    families::{self, Effort, Finding, Placement},
+    image::{self, examine},
+    study::{Study, Subject, is_worthwhile},
+};
+use crate::sys::{
+    process::{self, MappedFile},
+    wait::Waker,
+};
 
 /// A file that nothing maps any more keeps its probes for so long: the next start of a short-lived
 /// program then finds them in place.
@@ -23,6 +31,9 @@ const USELESS_MAX: usize = 65_536;
 /// Files with probes at once.
 const TARGETS_MAX: usize = 1_024;
 
+/// Files that wait to be studied.
+const BACKLOG_MAX: usize = 4_096;
+
 /// A file, as mappings name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FileId {
@@ -32,9 +43,10 @@ struct FileId {
 
 struct Target {
     path: PathBuf,
+    /// Functions that probes are on; none while the file waits to be studied.
     functions: usize,
     /// Detach when dropped.
-    _links: Vec<UProbeLink>,
+    links: Vec<UProbeLink>,
     users: HashSet<u32>,
     /// Chosen by the user or a system library: stays attached without users.
     pinned: bool,
@@ -50,13 +62,27 @@ pub enum Attached {
         path: PathBuf,
         /// How many functions were found.
         functions: usize,
+        /// Something that the user should know of them.
+        remark: Option<String>,
     },
+    /// What is in it can't be told for certain, so nothing was put on it.
+    Unclear {
+        /// Path as it was found.
+        path: PathBuf,
+        /// Why.
+        why: String,
+    },
+    /// What is in it takes time to find out.
+    Later,
     /// They were there already.
     Already,
     /// It has no TLS functions.
     Useless,
     /// There are too many files with probes.
-    TooMany,
+    TooMany {
+        /// Path as it was found.
+        path: PathBuf,
+    },
     /// It couldn't be read, or the kernel refused a probe.
     Failed {
         /// Path as it was found.
@@ -67,13 +93,30 @@ pub enum Attached {
 }
 
 /// The table of files with probes.
-#[derive(Default)]
 pub struct Attacher {
     targets: HashMap<FileId, Target>,
     useless: HashSet<FileId>,
+    study: Study<FileId>,
+    /// Files that wait for the one that is being studied.
+    backlog: VecDeque<(FileId, MappedFile)>,
+    studying: bool,
 }
 
 impl Attacher {
+    /// An empty table; `waker` is used when [`Self::studied`] has something to do.
+    ///
+    /// # Errors
+    /// When there can be no thread that studies.
+    pub fn new(waker: Waker) -> Result<Self, Error> {
+        Ok(Self {
+            targets: HashMap::new(),
+            useless: HashSet::new(),
+            study: Study::start(waker)?,
+            backlog: VecDeque::new(),
+            studying: false,
+        })
+    }
+
     /// Sees to a file that process `pid` has mapped.
     pub fn mapped(&mut self, kernel: &mut Kernel, pid: u32, file: &MappedFile) -> Attached {
         let id = FileId { device: file.device, inode: file.inode };
@@ -85,18 +128,25 @@ impl Attacher {
             target.unused_since = None;
             return Attached::Already;
         }
-        // The path may lead to another file by now; then the mapping itself still leads there.
-        let reached = file.reachable_as(pid).into_iter().find_map(|path| {
-            let opened = File::open(&path).ok()?;
-            (opened.metadata().ok()?.ino() == file.inode).then_some((path, opened))
-        });
-        let Some((reachable, opened)) = reached else {
+        let Some((reachable, opened)) = reach(pid, file) else {
             return Attached::Failed { path: file.path.clone(), why: "the process or the file is gone".into() };
         };
-        self.attach(kernel, id, &file.path, &reachable, &opened, Some(pid))
+        let found = match examine(&opened, |image| families::find(image, Effort::Glance)) {
+            Ok(found) => found,
+            Err(error) => return self.unreadable(id, reachable, &error),
+        };
+        self.targets.insert(id, Target::new(file.path.clone(), Some(pid)));
+        let study = is_worthwhile(&opened) && self.backlog.len() < BACKLOG_MAX;
+        if study {
+            self.backlog.push_back((id, file.clone()));
+        }
+        let attached = self.attach(kernel, id, &opened, found, !study);
+        self.study_next();
+        attached
     }
 
-    /// Puts probes on a file whether or not something maps it, and keeps them.
+    /// Puts probes on a file whether or not something maps it, and keeps them. Takes as long as it
+    /// takes to find them.
     pub fn pin(&mut self, kernel: &mut Kernel, path: &Path) -> Attached {
         let failed = |why: std::io::Error| Attached::Failed { path: path.to_owned(), why: why.to_string() };
         let opened = match File::open(path) {
@@ -114,57 +164,113 @@ impl Attacher {
             target.pinned = true;
             return Attached::Already;
         }
-        self.attach(kernel, id, path, path, &opened, None)
+        let found = examine(&opened, |image| {
+            let found = families::find(image, Effort::Glance)?;
+            if is_worthwhile(&opened) { Ok(found.and(families::find(image, Effort::Study)?)) } else { Ok(found) }
+        });
+        match found {
+            Ok(found) => {
+                self.targets.insert(id, Target::new(path.to_owned(), None));
+                self.attach(kernel, id, &opened, found, true)
+            }
+            Err(error) => self.unreadable(id, path.to_owned(), &error),
+        }
     }
 
-    fn attach(
-        &mut self,
-        kernel: &mut Kernel,
-        id: FileId,
-        path: &Path,
-        reachable: &Path,
-        opened: &File,
-        user: Option<u32>,
-    ) -> Attached {
-        let names: Vec<&str> = HOOKS.iter().map(|(function, ..)| *function).collect();
-        let offsets = if elf::mentions(opened, "SSL_write") {
-            match elf::function_offsets(opened, &names) {
-                Ok(offsets) => offsets,
-                Err(error) => return Attached::Failed { path: path.to_owned(), why: error.to_string() },
+    /// Sees to the files that have been studied since the last time.
+    pub fn studied(&mut self, kernel: &mut Kernel) -> Vec<Attached> {
+        let mut attached = Vec::new();
+        while let Some((subject, found)) = self.study.result() {
+            self.studying = false;
+            // Nothing may map it any more.
+            if self.targets.contains_key(&subject.id) {
+                attached.push(match found {
+                    Ok(found) => self.attach(kernel, subject.id, &subject.file, found, true),
+                    Err(error) => self.unreadable(subject.id, subject.path, &error),
+                });
             }
+            self.study_next();
+        }
+        attached
+    }
+
+    /// Files wait to be studied.
+    pub fn is_studying(&self) -> bool {
+        self.studying
+    }
+
+    /// Has the next file studied that a process still maps.
+    fn study_next(&mut self) {
+        while !self.studying
+            && let Some((id, file)) = self.backlog.pop_front()
+        {
+            let Some(target) = self.targets.get(&id) else { continue };
+            let Some((path, file)) = target.users.iter().find_map(|&pid| reach(pid, &file)) else {
+                // It is looked at again when something maps it again.
+                if target.functions == 0 {
+                    self.targets.remove(&id);
+                }
+                continue;
+            };
+            self.studying = self.study.ask(Subject { id, file, path });
+        }
+    }
+
+    /// Puts what was found in a file on it; `last` when nothing more can be found in it.
+    fn attach(&mut self, kernel: &mut Kernel, id: FileId, opened: &File, found: Finding, last: bool) -> Attached {
+        let with_probes = self.with_probes();
+        let Some(target) = self.targets.get_mut(&id) else { return Attached::Useless };
+        let path = target.path.clone();
+        let attached = if found.placements.is_empty() {
+            match found.remark {
+                Some(why) => Attached::Unclear { path, why },
+                None if last => Attached::Useless,
+                None => Attached::Later,
+            }
+        } else if with_probes >= TARGETS_MAX && target.functions == 0 {
+            Attached::TooMany { path }
         } else {
-            Vec::new()
-        };
-        // Both have to be there: a library that merely wraps one of them isn't TLS.
-        if !matches!(offsets[..], [Some(_), Some(_), ..]) {
-            if self.useless.len() >= USELESS_MAX {
-                self.useless.clear();
+            // The descriptor names the very file that was looked at, whatever its path leads to now.
+            let exact = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
+            match links(kernel, &exact, &found.placements) {
+                Ok(links) => {
+                    target.links.extend(links);
+                    target.functions += found.functions;
+                    Attached::New { path, functions: found.functions, remark: found.remark }
+                }
+                Err(error) => Attached::Failed { path, why: error.to_string() },
             }
-            self.useless.insert(id);
+        };
+        if last && target.functions == 0 {
+            self.targets.remove(&id);
+            if matches!(attached, Attached::Useless | Attached::Unclear { .. }) {
+                self.set_useless(id);
+            }
+        }
+        attached
+    }
+
+    fn unreadable(&mut self, id: FileId, path: PathBuf, error: &image::Error) -> Attached {
+        if self.targets.get(&id).is_some_and(|target| target.functions == 0) {
+            self.targets.remove(&id);
+        }
+        // What is no ELF file doesn't become one.
+        if matches!(error, image::Error::Elf(_)) {
+            self.set_useless(id);
             return Attached::Useless;
         }
-        if self.targets.len() >= TARGETS_MAX {
-            return Attached::TooMany;
+        Attached::Failed { path, why: error.to_string() }
+    }
+
+    fn set_useless(&mut self, id: FileId) {
+        if self.useless.len() >= USELESS_MAX {
+            self.useless.clear();
         }
-        // The descriptor names the very file that was looked at, whatever its path leads to now.
-        let exact = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-        let links = match links(kernel, &exact, &offsets) {
-            Ok(links) => links,
-            Err(error) => return Attached::Failed { path: reachable.to_owned(), why: error.to_string() },
-        };
-        let functions = offsets.iter().flatten().count();
-        self.targets.insert(
-            id,
-            Target {
-                path: path.to_owned(),
-                functions,
-                _links: links,
-                users: user.into_iter().collect(),
-                pinned: user.is_none(),
-                unused_since: None,
-            },
-        );
-        Attached::New { path: path.to_owned(), functions }
+        self.useless.insert(id);
+    }
+
+    fn with_probes(&self) -> usize {
+        self.targets.values().filter(|target| target.functions > 0).count()
     }
 
     /// Process `pid` ended or became another program: its mappings are gone. True when a file with
@@ -173,7 +279,7 @@ impl Attacher {
         let mut any = false;
         for target in self.targets.values_mut() {
             if target.users.remove(&pid) {
-                any = true;
+                any |= target.functions > 0;
                 if target.users.is_empty() {
                     target.unused_since = Some(now);
                 }
@@ -193,7 +299,7 @@ impl Attacher {
                 target.unused_since = target.users.is_empty().then_some(now - LINGER);
                 !target.users.is_empty()
             };
-            if !keep {
+            if !keep && target.functions > 0 {
                 detached.push(target.path.clone());
             }
             keep
@@ -203,8 +309,31 @@ impl Attacher {
 
     /// Files with probes: path, functions found, processes that map it.
     pub fn targets(&self) -> impl Iterator<Item = (&Path, usize, usize)> {
-        self.targets.values().map(|target| (target.path.as_path(), target.functions, target.users.len()))
+        let with_probes = self.targets.values().filter(|target| target.functions > 0);
+        with_probes.map(|target| (target.path.as_path(), target.functions, target.users.len()))
     }
+
+    /// Takes all probes off.
+    pub fn detach_all(&mut self) {
+        self.targets.clear();
+        self.backlog.clear();
+    }
+}
+
+impl Target {
+    fn new(path: PathBuf, user: Option<u32>) -> Self {
+        let pinned = user.is_none();
+        Self { path, functions: 0, links: Vec::new(), users: user.into_iter().collect(), pinned, unused_since: None }
+    }
+}
+
+/// Opens the very file that process `pid` has mapped. Its path may lead to another file by now; then
+/// the mapping itself still leads there.
+fn reach(pid: u32, file: &MappedFile) -> Option<(PathBuf, File)> {
+    file.reachable_as(pid).into_iter().find_map(|path| {
+        let opened = File::open(&path).ok()?;
+        (opened.metadata().ok()?.ino() == file.inode).then_some((path, opened))
+    })
 }
 
 fn users_of(id: FileId) -> HashSet<u32> {
@@ -217,16 +346,12 @@ fn users_of(id: FileId) -> HashSet<u32> {
         .collect()
 }
 
-/// Returns before entries, so that no call is seen entering which can't be seen returning.
-fn links(kernel: &mut Kernel, path: &Path, offsets: &[Option<u64>]) -> Result<Vec<UProbeLink>, Error> {
-    let mut links = Vec::new();
-    for (&(_, entry, ret), offset) in HOOKS.iter().zip(offsets) {
-        let Some(offset) = *offset else { continue };
-        for program in [ret, entry].into_iter().flatten() {
-            let program = kernel.uprobe(program)?;
-            let id = program.attach(offset, path, UProbeScope::AllProcesses)?;
-            links.push(program.take_link(id)?);
-        }
+fn links(kernel: &mut Kernel, path: &Path, placements: &[Placement]) -> Result<Vec<UProbeLink>, Error> {
+    let mut links = Vec::with_capacity(placements.len());
+    for placement in placements {
+        let program = kernel.uprobe(placement.program)?;
+        let id = program.attach(placement.offset, path, UProbeScope::AllProcesses)?;
+        links.push(program.take_link(id)?);
     }
     Ok(links)
 }

@@ -1,9 +1,11 @@
 //! The kernel side as the engine sees it: loading the programs, their maps, and where they attach.
 
 pub mod attach;
-pub mod elf;
+pub mod families;
+pub mod image;
 pub mod requirements;
 pub mod select;
+pub mod study;
 pub mod watch;
 
 use std::os::fd::{AsFd as _, OwnedFd};
@@ -12,7 +14,7 @@ use agentsight_abi::{Config, DropCause, Tally, Total, config::filter};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
-    programs::{TracePoint, UProbe},
+    programs::{Program, TracePoint, UProbe},
 };
 
 use self::{requirements::Missing, select::Selection};
@@ -65,18 +67,6 @@ pub enum Error {
     Object(&'static str),
 }
 
-/// The functions that are probed, the program for their entry and the one for their return.
-pub const HOOKS: &[(&str, Option<&str>, Option<&str>)] = &[
-    ("SSL_write", Some("ssl_write"), Some("ssl_return")),
-    ("SSL_read", Some("ssl_read"), Some("ssl_return")),
-    ("SSL_write_ex", Some("ssl_write_ex"), Some("ssl_return")),
-    ("SSL_read_ex", Some("ssl_read_ex"), Some("ssl_return")),
-    ("SSL_get_error", Some("ssl_get_error"), Some("ssl_get_error_return")),
-    ("SSL_new", None, Some("ssl_new_return")),
-    ("SSL_clear", Some("ssl_clear"), None),
-    ("SSL_free", Some("ssl_free"), None),
-];
-
 /// The loaded programs and their maps.
 pub struct Kernel {
     ebpf: Ebpf,
@@ -109,9 +99,9 @@ impl Kernel {
         let mut ebpf =
             EbpfLoader::new().override_global("CONFIG", &words, true).map_max_entries("RINGS", cpus).load(OBJECT)?;
         let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
-        for name in HOOKS.iter().flat_map(|(_, entry, ret)| [*entry, *ret]).flatten() {
-            let program = uprobe(&mut ebpf, name)?;
-            if program.fd().is_err() {
+        // All that families can place, so that placing never waits for the verifier.
+        for (_, program) in ebpf.programs_mut() {
+            if let Program::UProbe(program) = program {
                 program.load()?;
             }
         }

@@ -1,0 +1,221 @@
+//! A file with machine code, as those who look for functions in it see it: symbols, sections,
+//! segments, and where in the file an address is.
+
+use std::{fs::File, io};
+
+use object::{
+    Endianness,
+    elf::{self, FileHeader64, ProgramHeader64},
+    read::{
+        ReadCache, ReadRef,
+        elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _},
+    },
+};
+
+type Header = FileHeader64<Endianness>;
+type Data<'data> = &'data ReadCache<&'data File>;
+
+/// Why a file's functions can't be found.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// It can't be read.
+    #[error("{0}")]
+    Io(#[from] io::Error),
+    /// It isn't a 64-bit ELF file, or contradicts itself.
+    #[error("not a usable ELF file: {0}")]
+    Elf(#[from] object::Error),
+}
+
+/// A section or segment, as it lies in memory and in the file.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Region {
+    /// Address before relocation.
+    pub address: u64,
+    /// Offset in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub len: u64,
+    /// It can be executed.
+    pub executable: bool,
+}
+
+impl Region {
+    /// Whether the region holds `address`.
+    pub fn contains(&self, address: u64) -> bool {
+        address.checked_sub(self.address).is_some_and(|within| within < self.len)
+    }
+}
+
+/// A 64-bit ELF file. What is read of it stays in memory as long as this does.
+pub struct Image<'data> {
+    data: Data<'data>,
+    header: &'data Header,
+    endian: Endianness,
+    segments: &'data [ProgramHeader64<Endianness>],
+    sections: SectionTable<'data, Header, Data<'data>>,
+}
+
+/// Opens `file` as an image for `look`.
+///
+/// # Errors
+/// When it isn't ELF; whatever `look` returns otherwise.
+pub fn examine<T>(file: &File, look: impl FnOnce(&Image<'_>) -> Result<T, Error>) -> Result<T, Error> {
+    let cache = ReadCache::new(file);
+    look(&Image::parse(&cache)?)
+}
+
+impl<'data> Image<'data> {
+    fn parse(data: Data<'data>) -> Result<Self, Error> {
+        let header = Header::parse(data)?;
+        let endian = header.endian()?;
+        let segments = header.program_headers(endian, data)?;
+        // Sections are for linkers and debuggers; a program runs without them, so damage in them is none.
+        let sections = header.sections(endian, data).unwrap_or_default();
+        Ok(Self { data, header, endian, segments, sections })
+    }
+
+    /// The kind of machine, `EM_*` of elf(5).
+    pub fn machine(&self) -> u16 {
+        self.header.e_machine(self.endian)
+    }
+
+    /// A string table of the file holds one of `names`: a cheap look before symbols are read.
+    pub fn mentions(&self, names: &[&str]) -> bool {
+        let finders: Vec<_> = names.iter().map(|name| memchr::memmem::Finder::new(name.as_bytes())).collect();
+        self.sections.iter().any(|section| {
+            section.sh_type(self.endian) == elf::SHT_STRTAB
+                && section
+                    .file_range(self.endian)
+                    .and_then(|(offset, size)| self.bytes(offset, size))
+                    .is_some_and(|strings| finders.iter().any(|finder| holds_name(strings, finder)))
+        })
+    }
+
+    /// Offsets in the file of the functions called `names`, for each name in the order of the file
+    /// and without repetition. There may be several: two static libraries in one executable bring
+    /// two local functions of one name.
+    ///
+    /// # Errors
+    /// When a table of symbols contradicts itself.
+    pub fn functions(&self, names: &[&str]) -> Result<Vec<Vec<u64>>, Error> {
+        let mut offsets = vec![Vec::new(); names.len()];
+        for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
+            let symbols = self.sections.symbols(self.endian, self.data, kind)?;
+            for symbol in symbols.iter() {
+                if symbol.is_undefined(self.endian) || symbol.st_type() != elf::STT_FUNC {
+                    continue;
+                }
+                let Ok(name) = symbol.name(self.endian, symbols.strings()) else { continue };
+                let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == unversioned(name)) else {
+                    continue;
+                };
+                offsets[index].extend(self.offset_of(symbol.st_value(self.endian)));
+            }
+        }
+        for offsets in &mut offsets {
+            offsets.sort_unstable();
+            offsets.dedup();
+        }
+        Ok(offsets)
+    }
+
+    /// The section called `name`.
+    pub fn section(&self, name: &str) -> Option<Region> {
+        let (_, section) = self.sections.section_by_name(self.endian, name.as_bytes())?;
+        let (offset, len) = section.file_range(self.endian)?;
+        let flags = section.sh_flags(self.endian);
+        let executable = flags & u64::from(elf::SHF_EXECINSTR) != 0;
+        Some(Region { address: section.sh_addr(self.endian), offset, len, executable })
+    }
+
+    /// What is loaded into memory.
+    pub fn segments(&self) -> impl Iterator<Item = Region> {
+        let loaded = self.segments.iter().filter(|segment| segment.p_type(self.endian) == elf::PT_LOAD);
+        loaded.map(|segment| Region {
+            address: segment.p_vaddr(self.endian),
+            offset: segment.p_offset(self.endian),
+            len: segment.p_filesz(self.endian),
+            executable: segment.p_flags(self.endian) & elf::PF_X != 0,
+        })
+    }
+
+    /// The id that the linker gave this build (`NT_GNU_BUILD_ID`), if it did.
+    pub fn build_id(&self) -> Option<&'data [u8]> {
+        self.segments.iter().find_map(|segment| {
+            let mut notes = segment.notes(self.endian, self.data).ok()??;
+            while let Ok(Some(note)) = notes.next() {
+                if note.name() == elf::ELF_NOTE_GNU && note.n_type(self.endian) == elf::NT_GNU_BUILD_ID {
+                    return Some(note.desc());
+                }
+            }
+            None
+        })
+    }
+
+    /// `len` bytes at `offset` of the file, if it has them.
+    pub fn bytes(&self, offset: u64, len: u64) -> Option<&'data [u8]> {
+        self.data.read_bytes_at(offset, len).ok()
+    }
+
+    /// All bytes of a region.
+    pub fn bytes_of(&self, region: &Region) -> Option<&'data [u8]> {
+        self.bytes(region.offset, region.len)
+    }
+
+    /// A uprobe is placed at an offset of the file, a symbol is an address; the segment that is
+    /// loaded there says what lies between.
+    pub fn offset_of(&self, address: u64) -> Option<u64> {
+        let segment = self.segments().find(|segment| segment.contains(address))?;
+        segment.offset.checked_add(address - segment.address)
+    }
+}
+
+/// Tables of symbols that weren't made for the dynamic linker have `name@VERSION` or
+/// `name@@VERSION`, the default version, where the others have `name`.
+fn unversioned(name: &[u8]) -> &[u8] {
+    &name[..memchr::memchr(b'@', name).unwrap_or(name.len())]
+}
+
+/// A name ends with a NUL, or with what [`unversioned`] takes off. It may begin anywhere: linkers let
+/// a name share the tail of a longer one.
+fn holds_name(strings: &[u8], name: &memchr::memmem::Finder<'_>) -> bool {
+    let len = name.needle().len();
+    name.find_iter(strings).any(|at| matches!(strings.get(at + len), Some(0 | b'@')))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_are_found_whole() {
+        let finder = memchr::memmem::Finder::new("SSL_read");
+        for (strings, expected) in [
+            (&b"\0SSL_read\0"[..], true),
+            (b"\0SSL_read_ex\0", false),
+            (b"\0SSL_read_ex\0SSL_read@@OPENSSL_3.0.0\0", true),
+            (b"\0BIO_SSL_read\0", true),
+            (b"\0SSL_read", false),
+        ] {
+            assert_eq!(holds_name(strings, &finder), expected, "{}", String::from_utf8_lossy(strings));
+        }
+        assert_eq!(unversioned(b"SSL_read@OPENSSL_1_1_0"), b"SSL_read");
+        assert_eq!(unversioned(b"SSL_read"), b"SSL_read");
+    }
+
+    #[test]
+    fn this_program_is_an_image() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let own = examine(&file, |image| {
+            let text = image.section(".text").unwrap();
+            assert!(text.executable && image.segments().any(|segment| segment.contains(text.address)));
+            assert_eq!(image.offset_of(text.address), Some(text.offset));
+            assert_eq!(image.offset_of(u64::MAX), None);
+            image.functions(&["main", "no_such_function"])
+        });
+        let own = own.unwrap();
+        assert_eq!((own[0].len(), own[1].len()), (1, 0));
+        let text = File::open(concat!(env!("CARGO_MANIFEST_DIR"), "/Cargo.toml")).unwrap();
+        assert!(examine(&text, |_| Ok(())).is_err());
+    }
+}
