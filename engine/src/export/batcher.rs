@@ -11,8 +11,9 @@ use hyper::body::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
+    batch::{EncodedBatch, Encoding, Signal},
     config::{Batch, Settings},
-    otlp::{Client, Outcome},
+    outlet::Outlet,
     span,
 };
 use crate::{
@@ -32,17 +33,10 @@ pub(super) struct Batcher {
     open: Request,
     /// When the open request got its first span.
     opened: Instant,
-    closed: mpsc::UnboundedSender<Queued>,
+    closed: mpsc::UnboundedSender<EncodedBatch>,
     waiting: Arc<Waiting>,
     buffers: Arc<ArrayQueue<Vec<u8>>>,
     name: String,
-    metrics: Arc<Metrics>,
-}
-
-/// Sends them, one after the other.
-pub(super) struct Outlet {
-    queue: mpsc::UnboundedReceiver<Queued>,
-    waiting: Arc<Waiting>,
     metrics: Arc<Metrics>,
 }
 
@@ -55,16 +49,21 @@ pub(super) struct Waiting {
 }
 
 impl Waiting {
-    /// Takes everything off the count, and tells how many spans that were.
-    pub(super) fn give_up(&self) -> u64 {
-        self.bytes.store(0, Relaxed);
-        self.spans.swap(0, Relaxed) as u64
+    fn fits(&self, batch: &EncodedBatch, spans_max: usize) -> bool {
+        self.spans.load(Relaxed) + batch.records as usize <= spans_max
+            && self.bytes.load(Relaxed) + batch.body.len() <= limits::EXPORT_WAITING_BYTES_MAX
     }
-}
 
-struct Queued {
-    body: Bytes,
-    spans: usize,
+    fn add(&self, batch: &EncodedBatch) {
+        self.spans.fetch_add(batch.records as usize, Relaxed);
+        self.bytes.fetch_add(batch.body.len(), Relaxed);
+    }
+
+    /// Takes a batch that has met its end off the count.
+    pub(super) fn remove(&self, batch: &EncodedBatch) {
+        self.spans.fetch_sub(batch.records as usize, Relaxed);
+        self.bytes.fetch_sub(batch.body.len(), Relaxed);
+    }
 }
 
 /// A request's bytes, whose buffer goes back to the pool when the last attempt is over.
@@ -112,11 +111,7 @@ impl Batcher {
             name: String::new(),
             metrics: Arc::clone(&metrics),
         };
-        (batcher, Outlet { queue, waiting, metrics })
-    }
-
-    pub(super) fn waiting(&self) -> Arc<Waiting> {
-        Arc::clone(&self.waiting)
+        (batcher, Outlet::new(queue, waiting, metrics))
     }
 
     /// Encodes the span of `exchange` into the open request.
@@ -155,48 +150,17 @@ impl Batcher {
         let buffer = self.buffers.pop().unwrap_or_default();
         let full = std::mem::replace(&mut self.open, Request::new(&self.envelope, SIZE_LIMITS, buffer));
         let body = full.finish(&self.envelope);
-        let (spans, bytes) = (body.records(), body.as_ref().len());
-        let fits = self.waiting.spans.load(Relaxed) + spans <= self.limits.waiting_spans_max
-            && self.waiting.bytes.load(Relaxed) + bytes <= limits::EXPORT_WAITING_BYTES_MAX;
-        if !fits {
-            self.metrics.lost(Cause::ExportQueueFull, spans as u64);
-            keep(body.into_buffer(), &self.buffers);
+        let records = body.records() as u64;
+        let body = Bytes::from_owner(Pooled { body: Some(body), buffers: Arc::clone(&self.buffers) });
+        let batch = EncodedBatch { signal: Signal::Traces, encoding: Encoding::Protobuf, records, body };
+        if !self.waiting.fits(&batch, self.limits.waiting_spans_max) {
+            self.metrics.lost(Cause::ExportQueueFull, records);
             return;
         }
-        self.waiting.spans.fetch_add(spans, Relaxed);
-        self.waiting.bytes.fetch_add(bytes, Relaxed);
-        let body = Bytes::from_owner(Pooled { body: Some(body), buffers: Arc::clone(&self.buffers) });
-        // The outlet outlives the batcher; were it gone, the spans would stay on the count and be
-        // reported as not delivered at shutdown.
-        let _ = self.closed.send(Queued { body, spans });
-    }
-}
-
-impl Outlet {
-    /// Sends until the batcher is gone and nothing is left.
-    pub(super) async fn deliver(mut self, mut client: Client) {
-        while let Some(Queued { body, spans }) = self.queue.recv().await {
-            let bytes = body.len();
-            let outcome = client.send(body).await;
-            // No await between these: the shutdown, on the same thread, sees all of them or none.
-            self.account(&outcome, spans as u64, bytes as u64);
-            self.waiting.spans.fetch_sub(spans, Relaxed);
-            self.waiting.bytes.fetch_sub(bytes, Relaxed);
-        }
-    }
-
-    fn account(&self, outcome: &Outcome, spans: u64, bytes: u64) {
-        let (accepted, cause) = match outcome {
-            Outcome::Accepted => (spans, Cause::ExportPartialRejected),
-            // A collector can't reject more than it got.
-            Outcome::Partial { rejected, .. } => (spans.saturating_sub(*rejected), Cause::ExportPartialRejected),
-            Outcome::Refused(_) => (0, Cause::ExportRefused),
-            Outcome::GaveUp(_) => (0, Cause::ExportRetriesExhausted),
-        };
-        self.metrics.add(Total::SpansExported, accepted);
-        self.metrics.lost(cause, spans - accepted);
-        if accepted > 0 {
-            self.metrics.add(Total::ExportedBytes, bytes);
+        self.waiting.add(&batch);
+        if let Err(mpsc::error::SendError(batch)) = self.closed.send(batch) {
+            // The outlet outlives the batcher, unless it panicked.
+            self.metrics.lost(Cause::ShutdownDeadline, batch.records);
         }
     }
 }

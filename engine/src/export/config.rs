@@ -11,6 +11,7 @@ use hyper::{
 use thiserror::Error;
 
 use super::{
+    batch::Signal,
     env::{Env, pairs},
     resource::{Resource, resource},
 };
@@ -253,28 +254,11 @@ fn aggregation(env: &mut Env<'_>) {
     }
 }
 
-/// What is exported. Each has variables of its own beside those for all.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Signal {
-    Traces,
-    Metrics,
-}
-
-impl Signal {
-    /// What is appended to the base URL of the collector.
-    fn path(self) -> &'static str {
-        match self {
-            Self::Traces => "/v1/traces",
-            Self::Metrics => "/v1/metrics",
-        }
-    }
-
-    /// How long all attempts at a request may take.
-    fn timeout(self) -> &'static str {
-        match self {
-            Self::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
-            Self::Metrics => "OTEL_METRIC_EXPORT_TIMEOUT",
-        }
+/// How long all attempts at a request may take.
+const fn total_timeout(signal: Signal) -> &'static str {
+    match signal {
+        Signal::Traces => "OTEL_BSP_EXPORT_TIMEOUT",
+        Signal::Metrics => "OTEL_METRIC_EXPORT_TIMEOUT",
     }
 }
 
@@ -397,7 +381,7 @@ fn retry(signal: Signal, env: &mut Env<'_>) -> Retry {
     // Zero means no limit.
     let limit = |given: Option<Duration>, default| given.map_or(default, |given| Some(given).filter(|g| !g.is_zero()));
     let attempt = env.first(&variables!(signal, "TIMEOUT"), |env, name| env.duration(name));
-    let total = env.duration(signal.timeout());
+    let total = env.duration(total_timeout(signal));
     Retry {
         attempt_timeout: limit(attempt, default.attempt_timeout),
         total_timeout: limit(total, default.total_timeout),

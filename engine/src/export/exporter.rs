@@ -12,14 +12,15 @@ use crossbeam_queue::ArrayQueue;
 use thiserror::Error;
 use tokio::{
     sync::oneshot,
-    time::{Instant, timeout_at},
+    time::{Instant, sleep_until},
 };
 
 use super::{
-    batcher::{Batcher, Outlet},
+    batcher::Batcher,
     config::{MetricSettings, Settings},
     meter::Meter,
     otlp::{Client, Log},
+    outlet::Outlet,
     tls::TlsError,
 };
 use crate::{
@@ -158,8 +159,14 @@ impl Encoder {
     async fn run(mut self, delivery: Option<(Batcher, Outlet, Client)>, mut stopped: oneshot::Receiver<Instant>) {
         let (mut batcher, delivery) = match delivery {
             Some((batcher, outlet, client)) => {
-                let waiting = batcher.waiting();
-                (Some(batcher), Some((tokio::spawn(outlet.deliver(client)), waiting)))
+                let (last_call, called) = oneshot::channel();
+                let time_is_over = async {
+                    // Without a word, this thread has panicked.
+                    if let Ok(deadline) = called.await {
+                        sleep_until(deadline).await;
+                    }
+                };
+                (Some(batcher), Some((tokio::spawn(outlet.deliver(client, time_is_over)), last_call)))
             }
             None => (None, None),
         };
@@ -188,17 +195,18 @@ impl Encoder {
             }
         };
         self.finish(batcher, deadline).await;
+        let delivery = delivery.map(|(delivery, last_call)| {
+            // It has ended already if this is an error.
+            let _ = last_call.send(deadline);
+            delivery
+        });
         if let Some(meter) = self.meter {
             // Spans are delivered in the same time, by a task of their own.
             meter.finish(deadline).await;
         }
-        if let Some((mut delivery, waiting)) = delivery
-            && timeout_at(deadline, &mut delivery).await.is_err()
-        {
-            delivery.abort();
-            // Once it has stopped, nothing more is taken off the count.
+        if let Some(delivery) = delivery {
+            // It keeps to the deadline, and counts what is left then.
             let _ = delivery.await;
-            self.metrics.lost(Cause::ShutdownDeadline, waiting.give_up());
         }
         if let Some(lines) = self.lines {
             // They had the time of the delivery as well.

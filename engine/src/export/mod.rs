@@ -2,19 +2,24 @@
 //!
 //! ```text
 //! queue of exchanges ──► exporter: encode into the open request, write lines, return the arena
-//!                           │  closed by count, size or age; bounded in spans and bytes
+//!                           │  batcher: closed by count, size or age; bounded in spans and bytes
 //!                           ▼
-//!                        otlp: POST, retry, count
+//!                        batch: an encoded request, complete in itself
+//!                           │  outlet: one after the other, each to an outcome that is counted
+//!                           ▼
+//!                        otlp: POST, until delivered, refused or given up for now
 //!
 //! beside it, where metrics are wanted: meter: adds up exchanges, and posts the sums now and then
 //! ```
 
+pub mod batch;
 mod batcher;
 pub mod config;
 mod env;
 pub mod exporter;
 pub mod meter;
 pub mod otlp;
+mod outlet;
 mod resource;
 mod retry;
 pub mod span;

@@ -18,6 +18,7 @@ use hyper_util::{
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
 use super::{
+    batch::{EncodedBatch, Outcome},
     config::{Compression, Settings},
     retry::{Backoff, is_retryable, retry_after},
     tls::{self, TlsError},
@@ -30,35 +31,17 @@ use crate::{
 /// Receives what a person should read.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// What became of a request.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Outcome {
-    /// The collector took it.
-    Accepted,
-    /// The collector took it but for some records.
-    Partial {
-        /// How many it did not take.
-        rejected: u64,
-        /// What it says about it.
-        message: String,
-    },
-    /// The collector does not want it, now or later.
-    Refused(String),
-    /// The collector could not be reached, or put us off, until the time was over.
-    GaveUp(String),
-}
-
 /// A connection to one collector.
 pub struct Client {
     http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
     settings: Settings,
-    /// The collector asked for a pause (`Retry-After`); it holds for all requests.
+    backoff: Backoff,
+    /// When the next attempt may be made, whatever it sends: the pause after a failure, or the one
+    /// that the collector asked for (`Retry-After`).
     not_before: Option<Instant>,
     metrics: Arc<Metrics>,
     log: Log,
     trouble: Trouble,
-    /// What requests hold, in a word for the log.
-    carries: &'static str,
 }
 
 /// What one attempt came to.
@@ -72,40 +55,44 @@ impl Client {
     pub fn new(settings: Settings, metrics: Arc<Metrics>, log: Log) -> Result<Self, TlsError> {
         let connector = tls::connector(&settings)?;
         let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
-        Ok(Self { http, settings, not_before: None, metrics, log, trouble: Trouble::default(), carries: "spans" })
+        let backoff = Backoff::new(&settings.retry);
+        Ok(Self { http, settings, backoff, not_before: None, metrics, log, trouble: Trouble::default() })
     }
 
-    /// The same for requests that hold something else than spans.
-    pub fn carrying(self, what: &'static str) -> Self {
-        Self { carries: what, ..self }
-    }
-
-    /// Sends one request, again and again where that is allowed and until the time is over.
-    pub async fn send(&mut self, body: Bytes) -> Outcome {
+    /// Sends a batch, again and again where that is allowed and until the time for it is over. The
+    /// pauses between attempts grow over several calls, until one gets through.
+    pub async fn send(&mut self, batch: &EncodedBatch) -> Outcome {
         let deadline = self.settings.retry.total_timeout.map(|limit| Instant::now() + limit);
         let (body, coding) = match self.settings.compression {
-            Compression::None => (body, Compression::None),
-            Compression::Gzip => gzip(body).await,
+            Compression::None => (batch.body.clone(), Compression::None),
+            Compression::Gzip => gzip(batch.body.clone()).await,
         };
-        let mut backoff = Backoff::new(&self.settings.retry);
         let outcome = loop {
-            if let Some(not_before) = self.not_before.take() {
+            if let Some(not_before) = self.not_before {
                 sleep_until(earlier(not_before, deadline)).await;
+                if deadline.is_some_and(|deadline| not_before >= deadline) {
+                    break Outcome::Later { why: "it asked for a longer pause".to_owned() };
+                }
             }
             let why = match self.attempt_in_time(body.clone(), coding, deadline).await {
-                Attempt::Done(outcome) => break outcome,
+                Attempt::Done(outcome) => {
+                    self.not_before = None;
+                    self.backoff.reset();
+                    break outcome;
+                }
                 Attempt::Again { after, why } => {
-                    self.not_before = Some(Instant::now() + after.unwrap_or_else(|| backoff.pause()));
+                    let pause = after.unwrap_or_else(|| self.backoff.pause());
+                    self.not_before = Some(Instant::now() + pause);
                     why
                 }
             };
             if deadline.is_some_and(|deadline| self.not_before >= Some(deadline)) {
-                break Outcome::GaveUp(why);
+                break Outcome::Later { why };
             }
             let line = self.trouble.retrying(&why);
             self.say(line);
         };
-        let line = self.trouble.done(&outcome, self.carries);
+        let line = self.trouble.done(&outcome, batch.signal.records());
         self.say(line);
         outcome
     }
@@ -193,7 +180,7 @@ async fn read(response: Response<Incoming>) -> Attempt {
     let body = match body {
         Ok(body) => body.to_bytes(),
         Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Attempt::Done(Outcome::Refused(format!("its response ({}) is too long", head.status)));
+            return Attempt::Done(Outcome::Refused { why: format!("its response ({}) is too long", head.status) });
         }
         // The status says it all; what could not be read would only have explained it.
         Err(_) => Bytes::new(),
@@ -203,24 +190,16 @@ async fn read(response: Response<Incoming>) -> Attempt {
     }
     let why = refusal(head.status, &head.headers, &body);
     if !again {
-        return Attempt::Done(Outcome::Refused(why));
+        return Attempt::Done(Outcome::Refused { why });
     }
     let after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
     Attempt::Again { after: after.and_then(|value| retry_after(value, SystemTime::now())), why }
 }
 
 fn accepted(headers: &HeaderMap, body: &[u8]) -> Outcome {
-    if !is_protobuf(headers) {
-        return Outcome::Accepted;
-    }
-    match decode_export_response(body).ok().and_then(|response| response.partial_success) {
-        // The specification lets servers send an empty one for a full success.
-        Some(partial) if partial.rejected > 0 || !partial.error_message.is_empty() => Outcome::Partial {
-            rejected: partial.rejected.try_into().unwrap_or(0),
-            message: shorten(&partial.error_message),
-        },
-        _ => Outcome::Accepted,
-    }
+    let partial = is_protobuf(headers).then(|| decode_export_response(body).ok()?.partial_success).flatten();
+    let partial = partial.unwrap_or_default();
+    Outcome::Delivered { rejected: partial.rejected.try_into().unwrap_or(0), message: shorten(&partial.error_message) }
 }
 
 fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
@@ -278,14 +257,17 @@ impl Trouble {
     /// The line to log about the end of a request.
     fn done(&mut self, outcome: &Outcome, what: &str) -> Option<String> {
         match outcome {
-            Outcome::Accepted => self.failing.take().map(|_| "export works again".to_owned()),
-            Outcome::Partial { rejected: 0, message } => changed(&mut self.rejecting, message)
+            // The specification lets servers send an empty partial success for a full one.
+            Outcome::Delivered { rejected: 0, message } if message.is_empty() => {
+                self.failing.take().map(|_| "export works again".to_owned())
+            }
+            Outcome::Delivered { rejected: 0, message } => changed(&mut self.rejecting, message)
                 .then(|| format!("the collector accepts {what} but warns: {message}")),
-            Outcome::Partial { rejected, message } => changed(&mut self.rejecting, message)
+            Outcome::Delivered { rejected, message } => changed(&mut self.rejecting, message)
                 .then(|| format!("the collector rejected {rejected} {what} of a request: {message}")),
-            Outcome::Refused(why) => changed(&mut self.failing, why)
+            Outcome::Refused { why } => changed(&mut self.failing, why)
                 .then(|| format!("the collector refuses the {what}, which are dropped: {why}")),
-            Outcome::GaveUp(why) => changed(&mut self.failing, "gave up")
+            Outcome::Later { why } => changed(&mut self.failing, "gave up")
                 .then(|| format!("export keeps failing, {what} are dropped: {why}")),
         }
     }

@@ -13,6 +13,7 @@ const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 /// Pauses that double, each between half of its length and all of it, so that agents which lost
 /// the same collector do not come back together.
 pub(super) struct Backoff {
+    initial: Duration,
     next: Duration,
     max: Duration,
     jitter: RandomState,
@@ -21,7 +22,18 @@ pub(super) struct Backoff {
 
 impl Backoff {
     pub(super) fn new(retry: &Retry) -> Self {
-        Self { next: retry.pause_initial, max: retry.pause_max, jitter: RandomState::new(), count: 0 }
+        Self {
+            initial: retry.pause_initial,
+            next: retry.pause_initial,
+            max: retry.pause_max,
+            jitter: RandomState::new(),
+            count: 0,
+        }
+    }
+
+    /// Begins anew: an attempt got through.
+    pub(super) fn reset(&mut self) {
+        self.next = self.initial;
     }
 
     pub(super) fn pause(&mut self) -> Duration {

@@ -31,13 +31,14 @@ use tokio::{
 use self::collect::{Collected, Span, collect};
 pub use self::recorder::Recorder;
 use super::{
+    batch::{EncodedBatch, Encoding, Signal},
     config::MetricSettings,
-    otlp::{Client, Log, Outcome},
+    otlp::{Client, Log},
     tls::TlsError,
 };
 use crate::{
     exchange::Exchange,
-    metrics::{Cause, Metrics, Total},
+    metrics::{Cause, Metrics},
     semconv,
 };
 
@@ -65,7 +66,7 @@ impl Meter {
     pub(super) fn new(settings: MetricSettings, metrics: Arc<Metrics>, log: Log) -> Result<Self, TlsError> {
         let scope = Scope { name: "agentsight", version: env!("CARGO_PKG_VERSION") };
         let envelope = Envelope::new(settings.transport.resource.as_slice(), scope, semconv::SCHEMA_URL);
-        let client = Client::new(settings.transport.clone(), Arc::clone(&metrics), log)?.carrying("metrics");
+        let client = Client::new(settings.transport.clone(), Arc::clone(&metrics), log)?;
         Ok(Self {
             recorder: Recorder::default(),
             envelope,
@@ -143,23 +144,13 @@ fn points(collected: &[Collected]) -> u64 {
 /// Sends one request after the other; `left` is how many points have not met their end.
 async fn deliver(mut client: OwnedMutexGuard<Client>, collected: Vec<Collected>, metrics: &Metrics, left: &mut u64) {
     for Collected { body, points } in collected {
-        let outcome = client.send(Bytes::from_owner(body)).await;
+        let body = Bytes::from_owner(body);
+        let batch = EncodedBatch { signal: Signal::Metrics, encoding: Encoding::Protobuf, records: points, body };
+        let outcome = client.send(&batch).await;
         // No await between the two: at the deadline both were done, or neither.
-        account(&outcome, points, metrics);
+        outcome.account(&batch, metrics);
         *left = left.saturating_sub(points);
     }
-}
-
-fn account(outcome: &Outcome, points: u64, metrics: &Metrics) {
-    let (accepted, cause) = match outcome {
-        Outcome::Accepted => (points, Cause::MetricsPartialRejected),
-        // A collector can't reject more than it got.
-        Outcome::Partial { rejected, .. } => (points.saturating_sub(*rejected), Cause::MetricsPartialRejected),
-        Outcome::Refused(_) => (0, Cause::MetricsRefused),
-        Outcome::GaveUp(_) => (0, Cause::MetricsRetriesExhausted),
-    };
-    metrics.add(Total::MetricPointsExported, accepted);
-    metrics.lost(cause, points - accepted);
 }
 
 fn unix_nano() -> u64 {
