@@ -25,6 +25,7 @@ pub mod output;
 pub mod recording;
 pub mod ring;
 pub mod semconv;
+pub mod spool;
 pub mod sys;
 pub mod wire;
 pub mod worker;

@@ -11,6 +11,8 @@
 //!   request in work  one being filled, one being compressed and sent; up to
 //!                    2 x EXPORT_REQUEST_BYTES_MAX with content, else 8 MiB = 128 MiB
 //!   buffers kept     EXPORT_BUFFERS_KEPT_MAX x EXPORT_BUFFER_KEPT_BYTES_MAX = 32 MiB
+//!   spool            1 MiB of buffers, and the batch whose turn it is, up to
+//!                    EXPORT_REQUEST_BYTES_MAX with content, else 4 MiB    =  65 MiB
 //!   lines            (OUTPUT_CHUNKS_MAX + 1) x OUTPUT_PENDING_BYTES_MAX   =  20 MiB
 //!   response         EXPORT_RESPONSE_BYTES_MAX                            =   4 MiB
 //!   metrics          METRIC_SETS_MAX x up to 8 KiB of attributes and
@@ -86,6 +88,15 @@ pub const EXPORT_BUFFERS_KEPT_MAX: usize = 4;
 
 /// A buffer that grew beyond this is not kept.
 pub const EXPORT_BUFFER_KEPT_BYTES_MAX: usize = 2 * EXPORT_REQUEST_BYTES_TARGET;
+
+/// What the spool may take of the disk by default.
+pub const SPOOL_BYTES_DEFAULT: u64 = 512 * 1024 * 1024;
+
+/// The least that it can be given.
+pub const SPOOL_BYTES_MIN: u64 = 1024 * 1024;
+
+/// A file of the spool has a sixteenth of what the spool may take, and at least this.
+pub const SPOOL_SEGMENT_BYTES_MIN: u64 = 64 * 1024;
 
 /// Sets of attributes that metrics tell apart, the one for all others included. This is the default
 /// limit of the OpenTelemetry metrics SDK specification.

@@ -62,6 +62,12 @@ counters! {
         ExportRetriesExhausted = "export_retries_exhausted",
         /// A span: the collector took its request but not this part of it.
         ExportPartialRejected = "export_partial_rejected",
+        /// A span: the spool was full, and the oldest went first.
+        SpoolFull = "spool_full",
+        /// A span: too old when its turn in the spool came.
+        SpoolExpired = "spool_expired",
+        /// A span: its record in the spool was damaged, or torn by a crash.
+        SpoolDamaged = "spool_damaged",
         /// A line: whoever reads the lines was too slow.
         OutputBehind = "output_behind",
         /// A span: not delivered when the time to shut down was over.
@@ -101,10 +107,28 @@ counters! {
         ExportAttempts = "export_attempts",
         /// Bytes of export requests accepted by the collector, before compression.
         ExportedBytes = "exported_bytes",
+        /// Spans written to the spool.
+        SpansSpooled = "spans_spooled",
+        /// Spans of earlier runs that were in the spool.
+        SpansFound = "spans_found",
+        /// Bytes of damaged records in the spool.
+        SpoolBytesDamaged = "spool_bytes_damaged",
         /// Points of metrics that the collector accepted, each time that they were sent.
         MetricPointsExported = "metric_points_exported",
         /// Lines written to the terminal or a file.
         Lines = "lines",
+    }
+}
+
+counters! {
+    /// What is so right now.
+    Gauge {
+        /// Spans in the spool.
+        SpoolSpans = "spool_spans",
+        /// Bytes of the spool's files.
+        SpoolBytes = "spool_bytes",
+        /// Seconds since the oldest batch in the spool was written.
+        SpoolAgeSeconds = "spool_age_seconds",
     }
 }
 
@@ -113,6 +137,7 @@ counters! {
 pub struct Metrics {
     causes: [AtomicU64; Cause::ALL.len()],
     totals: [AtomicU64; Total::ALL.len()],
+    gauges: [AtomicU64; Gauge::ALL.len()],
 }
 
 // Relaxed everywhere: a counter orders nothing, and readers only want a recent value.
@@ -140,6 +165,16 @@ impl Metrics {
     /// A total so far.
     pub fn total(&self, total: Total) -> u64 {
         self.totals[total as usize].load(Relaxed)
+    }
+
+    /// What is so from now on.
+    pub fn set(&self, gauge: Gauge, value: u64) {
+        self.gauges[gauge as usize].store(value, Relaxed);
+    }
+
+    /// What is so.
+    pub fn gauge(&self, gauge: Gauge) -> u64 {
+        self.gauges[gauge as usize].load(Relaxed)
     }
 }
 

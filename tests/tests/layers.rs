@@ -21,6 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("genai", &["wire", "exchange", "arena", "limits"]),
     ("sys", &["exchange"]),
     ("ring", &["sys"]),
+    ("spool", &["sys", "metrics", "limits"]),
     // Of the ring it knows the record, of the system the offset between two clocks.
     ("flow", &["genai", "wire", "exchange", "arena", "intervals", "metrics", "limits", "ring", "sys"]),
     ("kernel", &["ring", "sys"]),

@@ -29,11 +29,26 @@ impl UnixOffset {
 }
 
 /// CLOCK_MONOTONIC, which `bpf_ktime_get_ns` reads too.
-#[expect(unsafe_code, reason = "clock_gettime has no safe wrapper for this clock")]
 pub fn monotonic_ns() -> u64 {
+    read(libc::CLOCK_MONOTONIC)
+}
+
+/// CLOCK_BOOTTIME: nanoseconds since the machine was started, those in which it was suspended
+/// included. Nobody can set it.
+pub fn since_boot_ns() -> u64 {
+    read(libc::CLOCK_BOOTTIME)
+}
+
+/// The time of day in nanoseconds since the Unix epoch, as it is set right now.
+pub fn unix_ns() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_nanos() as u64)
+}
+
+#[expect(unsafe_code, reason = "clock_gettime has no safe wrapper for these clocks")]
+fn read(clock: libc::clockid_t) -> u64 {
     let mut time = libc::timespec { tv_sec: 0, tv_nsec: 0 };
-    // SAFETY: `time` is valid for the call; the clock always exists.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &mut time) };
+    // SAFETY: `time` is valid for the call; the clocks always exist.
+    unsafe { libc::clock_gettime(clock, &mut time) };
     time.tv_sec as u64 * 1_000_000_000 + time.tv_nsec as u64
 }
 
