@@ -6,6 +6,7 @@
 
 pub mod config;
 pub mod first_bytes;
+pub mod gnutls;
 pub mod pieces;
 pub mod record;
 pub mod tally;

@@ -8,8 +8,10 @@
 
 mod conn;
 mod emit;
+mod gnutls;
 mod helpers;
 mod maps;
+mod nspr;
 mod process;
 mod select;
 mod ssl;

@@ -38,7 +38,21 @@ pub fn ssl_read_ex(ctx: ProbeContext) -> u32 {
     enter(&ctx, Direction::Read, ctx.arg(3).unwrap_or(0))
 }
 
-/// The return of any of the four.
+/// `int SSL_write_ex2(SSL *s, const void *buf, size_t num, uint64_t flags, size_t *written)`
+#[uprobe]
+pub fn ssl_write_ex2(ctx: ProbeContext) -> u32 {
+    enter(&ctx, Direction::Write, ctx.arg(4).unwrap_or(0))
+}
+
+/// `ossl_ssize_t SSL_sendfile(SSL *s, int fd, off_t offset, size_t size, int flags)`: the kernel encrypts
+/// what no buffer of the process ever holds, so the bytes count as bytes that couldn't be read.
+#[uprobe]
+pub fn ssl_sendfile(ctx: ProbeContext) -> u32 {
+    let Some(ssl) = ctx.arg::<u64>(0) else { return 0 };
+    enter_with(&ctx, ssl, 0, Direction::Write, 0)
+}
+
+/// The return of any of them.
 #[uretprobe]
 pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     let Some(call) = take_call(&ctx) else { return 0 };
@@ -115,9 +129,16 @@ pub fn ssl_clear(ctx: ProbeContext) -> u32 {
     0
 }
 
+/// Remembers a call of `(connection, buffer, …)` until it returns. `count` is where it reports how
+/// much it transferred, or 0 when it returns that.
 #[inline(always)]
-fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
+pub fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
     let (Some(ssl), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
+    enter_with(ctx, ssl, buffer, direction, count)
+}
+
+#[inline(always)]
+fn enter_with(ctx: &ProbeContext, ssl: u64, buffer: u64, direction: Direction, count: u64) -> u32 {
     if !selected() || conn::ignored(&conn::key(ssl)) {
         return 0;
     }
@@ -131,18 +152,23 @@ fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
 
 /// The call that returns here, which its entry has stashed.
 #[inline(always)]
-fn take_call(ctx: &RetProbeContext) -> Option<Call> {
-    // On x86_64 `ret` has popped the return address already.
-    let stack = stack_pointer(ctx.regs).wrapping_sub(if cfg!(bpf_target_arch = "x86_64") { 8 } else { 0 });
-    let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack };
+pub fn take_call(ctx: &RetProbeContext) -> Option<Call> {
+    let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: return_stack(ctx) };
     // SAFETY: this thread put it there and nobody else uses its key.
     let call = unsafe { *CALLS.get_ptr(&key)? };
     let _ = CALLS.remove(&key);
     Some(call)
 }
 
+/// What the stack pointer was when the call that returns here began.
 #[inline(always)]
-fn stack_pointer(regs: *const aya_ebpf::bindings::pt_regs) -> u64 {
+pub fn return_stack(ctx: &RetProbeContext) -> u64 {
+    // On x86_64 `ret` has popped the return address already.
+    stack_pointer(ctx.regs).wrapping_sub(if cfg!(bpf_target_arch = "x86_64") { 8 } else { 0 })
+}
+
+#[inline(always)]
+pub fn stack_pointer(regs: *const aya_ebpf::bindings::pt_regs) -> u64 {
     // SAFETY: the context of a uprobe is the registers, which the kernel lets a program read.
     #[cfg(bpf_target_arch = "x86_64")]
     unsafe {

@@ -356,6 +356,9 @@ fn links(kernel: &mut Kernel, path: &Path, placements: &[Placement]) -> Result<V
     Ok(links)
 }
 
+/// What files of TLS libraries are called; others are found when something maps them.
+const LIBRARIES: [&str; 4] = ["/libssl.so.", "/libgnutls.so.", "/libssl3.so", "/libnspr4.so"];
+
 /// TLS libraries that the system's programs load: those that the dynamic linker knows. Probing them
 /// before anything maps them lets a program that starts later be seen from its first byte.
 pub fn system_libraries() -> Vec<PathBuf> {
@@ -364,7 +367,7 @@ pub fn system_libraries() -> Vec<PathBuf> {
             cache
                 .split(|&byte| byte == 0)
                 .filter_map(|text| std::str::from_utf8(text).ok())
-                .filter(|text| text.starts_with('/') && text.contains("/libssl.so."))
+                .filter(|text| text.starts_with('/') && LIBRARIES.iter().any(|name| text.contains(name)))
                 .filter_map(|text| std::fs::canonicalize(text).ok())
                 .collect()
         })

@@ -2,12 +2,14 @@
 //! a file, and which programs belong at which places of them. All that a new one needs is an entry
 //! in [`FAMILIES`].
 
+mod gnutls;
+mod nss;
 mod openssl;
 
 use super::image::{Error, Image};
 
 /// Every family. A file may be of several: an executable with OpenSSL and rustls inside.
-pub const FAMILIES: &[Family] = &[openssl::FAMILY];
+pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY];
 
 /// One kind of implementation.
 #[derive(Debug)]

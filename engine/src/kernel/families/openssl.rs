@@ -15,9 +15,15 @@ const HOOKS: &[Hook] = &[
     ("SSL_read", Some("ssl_read"), Some("ssl_return")),
     ("SSL_write_ex", Some("ssl_write_ex"), Some("ssl_return")),
     ("SSL_read_ex", Some("ssl_read_ex"), Some("ssl_return")),
+    // OpenSSL 3.3.
+    ("SSL_write_ex2", Some("ssl_write_ex2"), Some("ssl_return")),
+    // OpenSSL 3.0, with kernel TLS.
+    ("SSL_sendfile", Some("ssl_sendfile"), Some("ssl_return")),
     ("SSL_get_error", Some("ssl_get_error"), Some("ssl_get_error_return")),
     ("SSL_new", None, Some("ssl_new_return")),
     ("SSL_clear", Some("ssl_clear"), None),
+    // BoringSSL: early data was rejected, and all that was written is written again.
+    ("SSL_reset_early_data_reject", Some("ssl_clear"), None),
     ("SSL_free", Some("ssl_free"), None),
 ];
 
