@@ -9,6 +9,7 @@ pub mod corpus;
 pub mod drive;
 pub mod engine;
 pub mod gate;
+pub mod go;
 pub mod http2;
 pub mod live;
 pub mod program;

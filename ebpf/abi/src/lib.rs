@@ -7,6 +7,7 @@
 pub mod config;
 pub mod first_bytes;
 pub mod gnutls;
+pub mod go;
 pub mod pieces;
 pub mod record;
 pub mod tally;

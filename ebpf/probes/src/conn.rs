@@ -167,7 +167,6 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
         }
         return false;
     }
-    conn.verdict = verdict::CAPTURE;
     if let Some(ring) = RINGS.get(conn.home) {
         let mut header = header(conn, Kind::Open, direction, now);
         header.len = size_of::<OpenInfo>() as u32;
@@ -181,6 +180,9 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
         };
         emit::with_payload(ring, &header, &info);
     }
+    // Only now: where one thread reads while another writes (Go), the other's record must not come
+    // before. Both may find the connection undecided; user space takes the first opening.
+    conn.verdict = verdict::CAPTURE;
     true
 }
 

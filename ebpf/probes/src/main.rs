@@ -9,6 +9,7 @@
 mod conn;
 mod emit;
 mod gnutls;
+mod go;
 mod helpers;
 mod maps;
 mod nspr;

@@ -163,6 +163,10 @@ impl Pipeline {
     }
 
     fn open(&mut self, header: &RecordHeader, payload: &[u8], outlet: &mut impl Outlet) {
+        // Both directions of a connection may have begun at once, on two threads.
+        if self.conns.contains_key(&header.conn) {
+            return;
+        }
         if self.conns.len() >= CONNECTIONS_MAX {
             self.evict(outlet);
         }

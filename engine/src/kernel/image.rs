@@ -1,14 +1,14 @@
 //! A file with machine code, as those who look for functions in it see it: symbols, sections,
 //! segments, and where in the file an address is.
 
-use std::{fs::File, io};
+use std::{fs::File, io, os::unix::fs::FileExt as _};
 
 use object::{
     Endianness,
     elf::{self, FileHeader64, ProgramHeader64},
     read::{
         ReadCache, ReadRef,
-        elf::{FileHeader as _, ProgramHeader as _, SectionHeader as _, SectionTable, Sym as _},
+        elf::{FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _},
     },
 };
 
@@ -48,6 +48,7 @@ impl Region {
 
 /// A 64-bit ELF file. What is read of it stays in memory as long as this does.
 pub struct Image<'data> {
+    file: &'data File,
     data: Data<'data>,
     header: &'data Header,
     endian: Endianness,
@@ -61,17 +62,17 @@ pub struct Image<'data> {
 /// When it isn't ELF; whatever `look` returns otherwise.
 pub fn examine<T>(file: &File, look: impl FnOnce(&Image<'_>) -> Result<T, Error>) -> Result<T, Error> {
     let cache = ReadCache::new(file);
-    look(&Image::parse(&cache)?)
+    look(&Image::parse(file, &cache)?)
 }
 
 impl<'data> Image<'data> {
-    fn parse(data: Data<'data>) -> Result<Self, Error> {
+    fn parse(file: &'data File, data: Data<'data>) -> Result<Self, Error> {
         let header = Header::parse(data)?;
         let endian = header.endian()?;
         let segments = header.program_headers(endian, data)?;
         // Sections are for linkers and debuggers; a program runs without them, so damage in them is none.
         let sections = header.sections(endian, data).unwrap_or_default();
-        Ok(Self { data, header, endian, segments, sections })
+        Ok(Self { file, data, header, endian, segments, sections })
     }
 
     /// The kind of machine, `EM_*` of elf(5).
@@ -160,6 +161,36 @@ impl<'data> Image<'data> {
     /// All bytes of a region.
     pub fn bytes_of(&self, region: &Region) -> Option<&'data [u8]> {
         self.bytes(region.offset, region.len)
+    }
+
+    /// Fills `into` with what is at `offset` of the file. Unlike all else, it doesn't stay in memory.
+    ///
+    /// # Errors
+    /// What reading says, also when the file ends before.
+    pub fn read(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
+        self.file.read_exact_at(into, offset)
+    }
+
+    /// What the loader puts at `address`, counted like all addresses from where the file is loaded, if
+    /// a relocation says so that asks for nothing else.
+    pub fn relocated(&self, address: u64) -> Option<u64> {
+        let relative = match self.machine() {
+            elf::EM_AARCH64 => elf::R_AARCH64_RELATIVE,
+            _ => elf::R_X86_64_RELATIVE,
+        };
+        self.sections.iter().find_map(|section| {
+            let (relocations, _) = section.rela(self.endian, self.data).ok()??;
+            let found = relocations.iter().find(|relocation| {
+                relocation.r_offset(self.endian) == address && relocation.r_type(self.endian, false) == relative
+            })?;
+            u64::try_from(found.r_addend(self.endian)).ok()
+        })
+    }
+
+    /// The same as [`Self::offset_of`] for addresses of machine code only.
+    pub fn code_offset_of(&self, address: u64) -> Option<u64> {
+        self.segments().find(|segment| segment.contains(address) && segment.executable)?;
+        self.offset_of(address)
     }
 
     /// A uprobe is placed at an offset of the file, a symbol is an address; the segment that is

@@ -9,6 +9,7 @@ mod commands;
 mod connections;
 mod endings;
 mod filters;
+mod go;
 mod http2;
 mod libssl;
 mod sockets;

@@ -3,13 +3,14 @@
 //! in [`FAMILIES`].
 
 mod gnutls;
+mod go;
 mod nss;
 mod openssl;
 
 use super::image::{Error, Image};
 
 /// Every family. A file may be of several: an executable with OpenSSL and rustls inside.
-pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY];
+pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY];
 
 /// One kind of implementation.
 #[derive(Debug)]

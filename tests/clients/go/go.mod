@@ -1,0 +1,3 @@
+module agentsight.test/clients
+
+go 1.15
