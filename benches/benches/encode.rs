@@ -6,7 +6,7 @@ use std::{hint::black_box, sync::Arc};
 use agentsight::{
     arena::Travelling,
     exchange::{Call, CallFamily, Exchange, Process, Role, TraceContext, Value},
-    export::span,
+    export::{limit::AttributeLimits, span},
 };
 use agentsight_otlp::{AnyValue, Appended, Body, Envelope, Request, Scope, request::SizeLimits};
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
@@ -80,7 +80,7 @@ fn exchange(index: u64, content_bytes: usize) -> Exchange {
 fn borrowed(exchanges: &[Exchange], envelope: &Envelope, name: &mut String, buffer: Vec<u8>) -> Body {
     let mut request = Request::new(envelope, LIMITS, buffer);
     for exchange in exchanges {
-        assert_eq!(span::append(exchange, name, &mut request), Appended::Yes);
+        assert_eq!(span::append(exchange, &AttributeLimits::default(), name, &mut request), Appended::Yes);
     }
     request.finish(envelope)
 }

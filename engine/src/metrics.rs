@@ -101,6 +101,8 @@ counters! {
         Exchanges = "exchanges",
         /// Spans made for export.
         Spans = "spans",
+        /// Spans that the configured sampler left out.
+        SpansNotSampled = "spans_not_sampled",
         /// Spans that the collector accepted.
         SpansExported = "spans_exported",
         /// Export requests sent, every attempt counted.

@@ -6,10 +6,10 @@ use std::{io, sync::Arc};
 
 use agentsight::{
     exchange::{Call, Exchange},
-    export::span,
+    export::{limit::AttributeLimits, span},
     output::{Lines, Style},
 };
-use agentsight_otlp::{AnyValue, Appended, Envelope, Request, Scope, request::SizeLimits};
+use agentsight_otlp::{AnyValue, Appended, Encoding, Envelope, Kind, Request, Scope, request::SizeLimits};
 use support::exchange_with;
 
 /// Exchanges with strings, lists and numbers of various lengths.
@@ -45,19 +45,25 @@ fn the_counter_counts() {
 fn encoding_spans() {
     let exchanges = exchanges();
     let resource = [("service.name", AnyValue::Str("agentsight"))];
-    let envelope = Envelope::new(&resource[..], Scope { name: "agentsight", version: "1" }, "http://schema");
+    let scope = Scope { name: "agentsight", version: "1" };
     let limits = SizeLimits { target_bytes: 1 << 20, bytes_max: 1 << 20 };
-    let (mut name, mut buffer) = (String::new(), Vec::new());
-    let count = allocations(|| {
-        let mut request = Request::new(&envelope, limits, std::mem::take(&mut buffer));
-        for exchange in &exchanges {
-            assert_eq!(span::append(exchange, &mut name, &mut request), Appended::Yes);
+    let short = AttributeLimits { count_max: 10, value_chars_max: Some(3) };
+    for encoding in [Encoding::Protobuf, Encoding::Json] {
+        let envelope = Envelope::encoded(encoding, Kind::Spans, &resource[..], scope, "http://schema");
+        for attributes in [AttributeLimits::default(), short] {
+            let (mut name, mut buffer) = (String::new(), Vec::new());
+            let count = allocations(|| {
+                let mut request = Request::new(&envelope, limits, std::mem::take(&mut buffer));
+                for exchange in &exchanges {
+                    assert_eq!(span::append(exchange, &attributes, &mut name, &mut request), Appended::Yes);
+                }
+                let body = request.finish(&envelope);
+                assert_eq!(body.records(), exchanges.len());
+                buffer = body.into_buffer();
+            });
+            assert_eq!(count, 0, "{encoding:?} {attributes:?}");
         }
-        let body = request.finish(&envelope);
-        assert_eq!(body.records(), exchanges.len());
-        buffer = body.into_buffer();
-    });
-    assert_eq!(count, 0);
+    }
 }
 
 #[test]

@@ -18,9 +18,11 @@
 //! them. A wrong guess of that room moves the bytes of one span by one. The result has no padding:
 //! it is as long as what prost writes for the same message.
 //!
-//! There is no gRPC, no JSON mapping and no decoder of telemetry here; of what a collector sends,
-//! only its responses are read.
+//! The JSON mapping of the same messages is written in the same way, with everything that stands
+//! behind the records put there at the end. There is no gRPC and no decoder of telemetry here; of what
+//! a collector sends, only its responses are read.
 
+mod json;
 pub mod metric;
 pub mod request;
 pub mod response;
@@ -28,6 +30,6 @@ pub mod trace;
 pub mod value;
 mod wire;
 
-pub use request::{Appended, Body, Envelope, Request, Scope};
+pub use request::{Appended, Body, Encoding, Envelope, Kind, Request, Scope};
 pub use trace::{Span, SpanFlags, SpanKind, Status};
 pub use value::{AnyValue, Attributes};

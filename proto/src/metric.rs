@@ -1,8 +1,9 @@
 //! Metrics: gauges, sums and histograms with explicit buckets.
 
 use crate::{
+    json::{Members, put_double as put_json_double, put_long, put_object},
     request::Record,
-    value::{Attributes, put_attributes},
+    value::{Attributes, put_attributes, put_json_attributes},
     wire::{
         put_bytes, put_bytes_unless_empty, put_double, put_fixed64, put_fixed64_unless_zero, put_message, put_prefix,
         put_varint_unless_zero,
@@ -162,6 +163,34 @@ impl Record for Metric<'_> {
             }
         });
     }
+
+    fn put_json(&self, out: &mut Vec<u8>) {
+        put_object(out, |metric| {
+            metric.string_unless_empty("name", self.name);
+            metric.string_unless_empty("description", self.description);
+            metric.string_unless_empty("unit", self.unit);
+            match self.data {
+                Data::Gauge(points) => metric.object("gauge", |gauge| put_json_numbers(points, gauge)),
+                Data::Sum { points, temporality, monotonic } => metric.object("sum", |sum| {
+                    put_json_numbers(points, sum);
+                    sum.number_unless_zero("aggregationTemporality", temporality as u32);
+                    sum.bool("isMonotonic", monotonic);
+                }),
+                Data::Histogram { points, temporality } => metric.object("histogram", |histogram| {
+                    histogram.array("dataPoints", |list| {
+                        points.visit(&mut |point| put_object(list.next(), |members| point.put_json(members)));
+                    });
+                    histogram.number_unless_zero("aggregationTemporality", temporality as u32);
+                }),
+            }
+        });
+    }
+}
+
+fn put_json_numbers(points: &dyn NumberPoints, data: &mut Members<'_>) {
+    data.array("dataPoints", |list| {
+        points.visit(&mut |point| put_object(list.next(), |members| point.put_json(members)));
+    });
 }
 
 fn put_numbers(points: &dyn NumberPoints, out: &mut Vec<u8>) {
@@ -175,6 +204,13 @@ impl NumberPoint<'_> {
         self.value.put(4, out);
         put_attributes(7, self.attributes, out);
     }
+
+    fn put_json(&self, point: &mut Members<'_>) {
+        point.long_unless_zero("startTimeUnixNano", self.start_time_unix_nano);
+        point.long_unless_zero("timeUnixNano", self.time_unix_nano);
+        self.value.put_json(point);
+        put_json_attributes(self.attributes, point);
+    }
 }
 
 impl Number {
@@ -183,6 +219,13 @@ impl Number {
         match self {
             Self::Int(value) => put_fixed64(6, value as u64, out),
             Self::Double(value) => put_double(double_field, value, out),
+        }
+    }
+
+    fn put_json(self, point: &mut Members<'_>) {
+        match self {
+            Self::Int(value) => put_long(value, point.member("asInt")),
+            Self::Double(value) => point.double("asDouble", value),
         }
     }
 }
@@ -202,6 +245,29 @@ impl HistogramPoint<'_> {
         put_optional(11, self.min, out);
         put_optional(12, self.max, out);
     }
+
+    fn put_json(&self, point: &mut Members<'_>) {
+        point.long_unless_zero("startTimeUnixNano", self.start_time_unix_nano);
+        point.long_unless_zero("timeUnixNano", self.time_unix_nano);
+        point.long_unless_zero("count", self.count);
+        for (name, value) in [("sum", self.sum), ("min", self.min), ("max", self.max)] {
+            if let Some(value) = value {
+                point.double(name, value);
+            }
+        }
+        point.array("bucketCounts", |list| self.bucket_counts.iter().for_each(|count| put_long(count, list.next())));
+        point.array("explicitBounds", |list| {
+            self.explicit_bounds.iter().for_each(|bound| put_json_double(*bound, list.next()));
+        });
+        if !self.exemplars.is_empty() {
+            point.array("exemplars", |list| {
+                self.exemplars
+                    .iter()
+                    .for_each(|exemplar| put_object(list.next(), |members| exemplar.put_json(members)));
+            });
+        }
+        put_json_attributes(self.attributes, point);
+    }
 }
 
 impl Exemplar {
@@ -210,6 +276,13 @@ impl Exemplar {
         self.value.put(3, out);
         put_bytes(4, &self.span_id, out);
         put_bytes(5, &self.trace_id, out);
+    }
+
+    fn put_json(&self, exemplar: &mut Members<'_>) {
+        exemplar.long_unless_zero("timeUnixNano", self.time_unix_nano);
+        self.value.put_json(exemplar);
+        exemplar.hex("spanId", &self.span_id);
+        exemplar.hex("traceId", &self.trace_id);
     }
 }
 

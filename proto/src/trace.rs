@@ -1,8 +1,9 @@
 //! Spans.
 
 use crate::{
+    json::put_object,
     request::Record,
-    value::{Attributes, put_attributes},
+    value::{Attributes, put_attributes, put_json_attributes},
     wire::{
         put_bytes, put_bytes_unless_empty, put_fixed32_unless_zero, put_fixed64_unless_zero, put_message,
         put_varint_unless_zero,
@@ -32,8 +33,6 @@ pub struct Span<'a, A> {
     pub end_time_unix_nano: u64,
     /// Attributes.
     pub attributes: A,
-    /// Attributes that were left out for some limit.
-    pub dropped_attributes_count: u32,
     /// Status.
     pub status: Status<'a>,
 }
@@ -105,7 +104,7 @@ impl<A: Attributes> Record for Span<'_, A> {
             put_fixed64_unless_zero(7, self.start_time_unix_nano, out);
             put_fixed64_unless_zero(8, self.end_time_unix_nano, out);
             put_attributes(9, &self.attributes, out);
-            put_varint_unless_zero(10, self.dropped_attributes_count.into(), out);
+            put_varint_unless_zero(10, self.attributes.dropped().into(), out);
             match self.status {
                 Status::Unset => {}
                 Status::Ok => put_message(15, 1, out, |out| put_varint_unless_zero(3, 1, out)),
@@ -115,6 +114,32 @@ impl<A: Attributes> Record for Span<'_, A> {
                 }),
             }
             put_fixed32_unless_zero(16, self.flags.bits(), out);
+        });
+    }
+
+    fn put_json(&self, out: &mut Vec<u8>) {
+        put_object(out, |span| {
+            span.hex("traceId", &self.trace_id);
+            span.hex("spanId", &self.span_id);
+            span.string_unless_empty("traceState", self.trace_state);
+            if let Some(parent) = &self.parent_span_id {
+                span.hex("parentSpanId", parent);
+            }
+            span.number_unless_zero("flags", self.flags.bits());
+            span.string_unless_empty("name", self.name);
+            span.number_unless_zero("kind", self.kind as u32);
+            span.long_unless_zero("startTimeUnixNano", self.start_time_unix_nano);
+            span.long_unless_zero("endTimeUnixNano", self.end_time_unix_nano);
+            put_json_attributes(&self.attributes, span);
+            span.number_unless_zero("droppedAttributesCount", self.attributes.dropped());
+            match self.status {
+                Status::Unset => {}
+                Status::Ok => span.object("status", |status| status.number_unless_zero("code", 1)),
+                Status::Error(message) => span.object("status", |status| {
+                    status.string_unless_empty("message", message);
+                    status.number_unless_zero("code", 2);
+                }),
+            }
         });
     }
 }

@@ -2,6 +2,7 @@
 
 use prost::encoding::encoded_len_varint;
 
+use crate::json::{Members, put_array, put_base64, put_double as put_json_double, put_long, put_object, put_string};
 use crate::wire::{FIXED64_LEN, delimited_len, put_bytes, put_double, put_message, put_prefix, put_varint, varint_len};
 
 /// `opentelemetry.proto.common.v1.AnyValue`.
@@ -32,6 +33,11 @@ pub enum AnyValue<'a> {
 pub trait Attributes {
     /// Calls `visit` for each attribute. Keys have to be non-empty and to differ.
     fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>));
+
+    /// How many attributes the last visit left out, for some limit.
+    fn dropped(&self) -> u32 {
+        0
+    }
 }
 
 impl<K: AsRef<str>> Attributes for [(K, AnyValue<'_>)] {
@@ -53,6 +59,10 @@ impl Attributes for [(String, String)] {
 impl<A: Attributes + ?Sized> Attributes for &A {
     fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
         (*self).visit(visit);
+    }
+
+    fn dropped(&self) -> u32 {
+        (*self).dropped()
     }
 }
 
@@ -95,6 +105,31 @@ impl AnyValue<'_> {
         }
     }
 
+    /// The message in JSON.
+    fn put_json(&self, out: &mut Vec<u8>) {
+        put_object(out, |value| match *self {
+            Self::Empty => {}
+            Self::Str(text) => value.string("stringValue", text),
+            Self::Bool(truth) => value.bool("boolValue", truth),
+            Self::Int(number) => put_long(number, value.member("intValue")),
+            Self::Double(number) => put_json_double(number, value.member("doubleValue")),
+            Self::Bytes(bytes) => put_base64(bytes, value.member("bytesValue")),
+            Self::Strings(list) => value.object("arrayValue", |array| {
+                array.array("values", |values| {
+                    list.iter().for_each(|text| put_object(values.next(), |value| value.string("stringValue", text)));
+                });
+            }),
+            Self::Array(list) => value.object("arrayValue", |array| {
+                array.array("values", |values| list.iter().for_each(|value| value.put_json(values.next())));
+            }),
+            Self::Map(list) => value.object("kvlistValue", |map| {
+                map.array("values", |values| {
+                    list.iter().for_each(|(key, value)| put_json_key_value(key, *value, values.next()));
+                });
+            }),
+        });
+    }
+
     /// The message as the field `field`.
     fn put(&self, field: u32, out: &mut Vec<u8>) {
         match self.flat_len() {
@@ -135,4 +170,18 @@ pub(crate) fn put_key_value(field: u32, key: &str, value: AnyValue<'_>, out: &mu
 #[inline]
 pub(crate) fn put_attributes(field: u32, attributes: &(impl Attributes + ?Sized), out: &mut Vec<u8>) {
     attributes.visit(&mut |key, value| put_key_value(field, key, value, out));
+}
+
+fn put_json_key_value(key: &str, value: AnyValue<'_>, out: &mut Vec<u8>) {
+    put_object(out, |member| {
+        put_string(key, member.member("key"));
+        value.put_json(member.member("value"));
+    });
+}
+
+/// All `attributes` as the member `attributes` of `object`.
+pub(crate) fn put_json_attributes(attributes: &(impl Attributes + ?Sized), object: &mut Members<'_>) {
+    put_array(object.member("attributes"), |list| {
+        attributes.visit(&mut |key, value| put_json_key_value(key, value, list.next()));
+    });
 }

@@ -3,7 +3,7 @@
 mod common;
 
 use agentsight_otlp::{
-    Appended, Envelope, Request, Scope,
+    Appended, Encoding, Envelope, Kind, Request, Scope,
     metric::{Data, Exemplar, HistogramPoint, Metric, Number, NumberPoint, Temporality},
     request::SizeLimits,
 };
@@ -157,25 +157,66 @@ fn exemplar_of(exemplar: &oracle::Exemplar) -> Exemplar {
     }
 }
 
+/// Puts a number for each double that is none.
+fn make_finite(metric: &mut oracle::Metric) {
+    let finite = |double: &mut f64| *double = if double.is_finite() { *double } else { 0.1 };
+    let exemplar = |exemplar: &mut oracle::Exemplar| {
+        if let Some(exemplar::Value::AsDouble(double)) = &mut exemplar.value {
+            finite(double);
+        }
+    };
+    let number = |point: &mut oracle::NumberDataPoint| {
+        common::make_finite(&mut point.attributes);
+        if let Some(number_data_point::Value::AsDouble(double)) = &mut point.value {
+            finite(double);
+        }
+    };
+    match metric.data.as_mut().unwrap() {
+        metric::Data::Gauge(gauge) => gauge.data_points.iter_mut().for_each(number),
+        metric::Data::Sum(sum) => sum.data_points.iter_mut().for_each(number),
+        metric::Data::Histogram(histogram) => histogram.data_points.iter_mut().for_each(|point| {
+            common::make_finite(&mut point.attributes);
+            point.exemplars.iter_mut().for_each(exemplar);
+            point.explicit_bounds.iter_mut().for_each(finite);
+            [&mut point.sum, &mut point.min, &mut point.max].into_iter().flatten().for_each(finite);
+        }),
+        _ => unreachable!("not generated"),
+    }
+}
+
 proptest! {
     #![proptest_config(ProptestConfig::with_cases(64))]
 
     #[test]
     fn a_request_decodes_to_what_went_into_it(resource in attributes(), metrics in metrics()) {
-        let envelope = Envelope::new(&Given(&resource), Scope { name: "s", version: "1" }, "http://schema");
-        let limits = SizeLimits { target_bytes: 1 << 30, bytes_max: 1 << 30 };
-        let mut building = Request::new(&envelope, limits, Vec::new());
-        for metric in &metrics {
-            prop_assert_eq!(append(&mut building, metric), Appended::Yes);
+        for encoding in [Encoding::Protobuf, Encoding::Json] {
+            let (mut resource, mut metrics) = (resource.clone(), metrics.clone());
+            if encoding == Encoding::Json {
+                common::make_finite(&mut resource);
+                metrics.iter_mut().for_each(make_finite);
+            }
+            let scope = Scope { name: "s", version: "1" };
+            let envelope = Envelope::encoded(encoding, Kind::Metrics, &Given(&resource), scope, "http://schema");
+            let limits = SizeLimits { target_bytes: 1 << 30, bytes_max: 1 << 30 };
+            let mut building = Request::new(&envelope, limits, Vec::new());
+            for metric in &metrics {
+                prop_assert_eq!(append(&mut building, metric), Appended::Yes);
+            }
+            let body = building.finish(&envelope);
+            let mut decoded = match encoding {
+                Encoding::Json => common::from_json(body.as_ref()),
+                Encoding::Protobuf => {
+                    let decoded = ExportMetricsServiceRequest::decode(body.as_ref()).unwrap();
+                    prop_assert_eq!(body.as_ref().len(), decoded.encoded_len(), "no padding");
+                    decoded
+                }
+            };
+            let mut resource_metrics = decoded.resource_metrics.remove(0);
+            prop_assert_eq!(&resource_metrics.resource.unwrap().attributes, &resource);
+            let scope_metrics = resource_metrics.scope_metrics.remove(0);
+            let scope = scope_metrics.scope.unwrap();
+            prop_assert_eq!((&*scope.name, &*scope.version, &*scope_metrics.schema_url), ("s", "1", "http://schema"));
+            prop_assert_eq!(&scope_metrics.metrics, &metrics);
         }
-        let body = building.finish(&envelope);
-        let mut decoded = ExportMetricsServiceRequest::decode(body.as_ref()).unwrap();
-        prop_assert_eq!(body.as_ref().len(), decoded.encoded_len(), "no padding");
-        let mut resource_metrics = decoded.resource_metrics.remove(0);
-        prop_assert_eq!(resource_metrics.resource.unwrap().attributes, resource);
-        let scope_metrics = resource_metrics.scope_metrics.remove(0);
-        let scope = scope_metrics.scope.unwrap();
-        prop_assert_eq!((&*scope.name, &*scope.version, &*scope_metrics.schema_url), ("s", "1", "http://schema"));
-        prop_assert_eq!(scope_metrics.metrics, metrics);
     }
 }

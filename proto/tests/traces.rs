@@ -3,7 +3,8 @@
 mod common;
 
 use agentsight_otlp::{
-    Appended, Attributes, Body, Envelope, Request, Scope, Span, SpanFlags, SpanKind, Status, request::SizeLimits,
+    AnyValue, Appended, Attributes, Body, Encoding, Envelope, Kind, Request, Scope, Span, SpanFlags, SpanKind, Status,
+    request::SizeLimits,
 };
 use common::{Given, attributes};
 use opentelemetry_proto::tonic::{
@@ -38,6 +39,19 @@ fn spans() -> impl Strategy<Value = oracle::Span> {
     })
 }
 
+/// Attributes of which some were left out.
+struct Dropping<'a>(Given<'a>, u32);
+
+impl Attributes for Dropping<'_> {
+    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+        self.0.visit(visit);
+    }
+
+    fn dropped(&self) -> u32 {
+        self.1
+    }
+}
+
 /// Appends a generated span in this crate's terms.
 fn append(request: &mut Request, span: &oracle::Span) -> Appended {
     request.append(&Span {
@@ -51,8 +65,7 @@ fn append(request: &mut Request, span: &oracle::Span) -> Appended {
             [span.kind as usize - 1],
         start_time_unix_nano: span.start_time_unix_nano,
         end_time_unix_nano: span.end_time_unix_nano,
-        attributes: Given(&span.attributes),
-        dropped_attributes_count: span.dropped_attributes_count,
+        attributes: Dropping(Given(&span.attributes), span.dropped_attributes_count),
         status: match &span.status {
             None => Status::Unset,
             Some(status) if status.code == 1 => Status::Ok,
@@ -109,17 +122,36 @@ proptest! {
         let body = building.finish(&envelope);
         prop_assert!(body.as_ref().len() <= bound);
         prop_assert_eq!(body.records(), spans.len());
-        prop_assert_eq!(decode(&body), request(resource, scope, &schema_url, spans));
+        let expected = request(resource.clone(), scope.clone(), &schema_url, spans.clone());
+        prop_assert_eq!(decode(&body), expected);
+
+        let (mut resource, mut spans) = (resource, spans);
+        common::make_finite(&mut resource);
+        spans.iter_mut().for_each(|span| common::make_finite(&mut span.attributes));
+        let expected = request(resource.clone(), scope.clone(), &schema_url, spans.clone());
+        let scope = Scope { name: &scope.name, version: &scope.version };
+        let envelope = Envelope::encoded(Encoding::Json, Kind::Spans, &Given(&resource), scope, &schema_url);
+        let mut building = Request::new(&envelope, WIDE, body.into_buffer());
+        for span in &spans {
+            prop_assert_eq!(append(&mut building, span), Appended::Yes);
+        }
+        let bytes = building.bytes();
+        let body = building.finish(&envelope);
+        prop_assert_eq!((body.as_ref().len(), body.records(), body.encoding()), (bytes, spans.len(), Encoding::Json));
+        prop_assert_eq!(common::from_json::<ExportTraceServiceRequest>(body.as_ref()), expected);
     }
 
     #[test]
     fn a_request_keeps_to_its_size_and_loses_no_span(
         spans in proptest::collection::vec(spans(), 1..12),
         target_bytes in 100_usize..4_000,
+        json: bool,
     ) {
+        let mut spans = spans;
+        spans.iter_mut().for_each(|span| common::make_finite(&mut span.attributes));
         let limits = SizeLimits { target_bytes, bytes_max: 2 * target_bytes };
-        let scope = InstrumentationScope::default();
-        let envelope = envelope(&Given(&[]), &scope, "");
+        let encoding = if json { Encoding::Json } else { Encoding::Protobuf };
+        let envelope = Envelope::encoded(encoding, Kind::Spans, &Given(&[]), Scope::default(), "");
         let mut building = Request::new(&envelope, limits, Vec::new());
         let (mut sent, mut left_out) = (Vec::new(), Vec::new());
         let mut close = |building: &mut Request| {
@@ -128,7 +160,8 @@ proptest! {
                 let body = full.finish(&envelope);
                 let size = body.as_ref().len();
                 assert!(size <= limits.target_bytes || body.records() == 1 && size <= limits.bytes_max);
-                sent.extend(decode(&body).resource_spans.remove(0).scope_spans.remove(0).spans);
+                let mut request = if json { common::from_json(body.as_ref()) } else { decode(&body) };
+                sent.extend(request.resource_spans.remove(0).scope_spans.remove(0).spans);
             }
         };
         for span in &spans {
@@ -145,7 +178,7 @@ proptest! {
         }
         close(&mut building);
         for span in &left_out {
-            prop_assert!(span.encoded_len() + 30 > limits.bytes_max);
+            prop_assert!(json || span.encoded_len() + 30 > limits.bytes_max);
         }
         let kept: Vec<_> = spans.into_iter().filter(|span| !left_out.contains(span)).collect();
         prop_assert_eq!(sent, kept);

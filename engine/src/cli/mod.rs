@@ -32,8 +32,9 @@ Examples:
   sudo agentsight record calls.rec            keep the raw bytes …
   agentsight replay calls.rec --json          … and look at them later, without privileges
 
-OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES and OTEL_BSP_* are honoured; \
-NO_COLOR turns colours off.";
+OTEL_EXPORTER_OTLP_*, OTEL_SERVICE_NAME, OTEL_RESOURCE_ATTRIBUTES, OTEL_BSP_*, OTEL_METRIC_EXPORT_*, \
+OTEL_TRACES_SAMPLER, OTEL_ATTRIBUTE_*, OTEL_SPAN_ATTRIBUTE_* and the proxies of HTTPS_PROXY, HTTP_PROXY, \
+ALL_PROXY and NO_PROXY are honoured; NO_COLOR turns colours off.";
 
 /// The subcommands.
 #[derive(Debug, Subcommand)]

@@ -3,9 +3,15 @@
 //! This is all that those who fill batches, those who keep them and those who send them know of
 //! each other. A batch is complete: it can be written down and sent by another process.
 
+pub use agentsight_otlp::Encoding;
+use agentsight_otlp::{Envelope, Kind, Scope};
 use hyper::body::Bytes;
 
-use crate::metrics::{Cause, Metrics, Total};
+use super::config::Settings;
+use crate::{
+    metrics::{Cause, Metrics, Total},
+    semconv,
+};
 
 /// What is exported. Each has a path of its own at the collector, and variables beside those for all.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -32,22 +38,15 @@ impl Signal {
             Self::Metrics => "metrics",
         }
     }
-}
 
-/// How a batch is written down (`OTEL_EXPORTER_OTLP_PROTOCOL`).
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
-pub enum Encoding {
-    /// `http/protobuf`.
-    #[default]
-    Protobuf,
-}
-
-impl Encoding {
-    /// The media type of a request in this encoding, and of its response.
-    pub const fn media_type(self) -> &'static str {
-        match self {
-            Self::Protobuf => "application/x-protobuf",
-        }
+    /// What stands around the records of this signal's batches.
+    pub(super) fn envelope(self, settings: &Settings) -> Envelope {
+        let kind = match self {
+            Self::Traces => Kind::Spans,
+            Self::Metrics => Kind::Metrics,
+        };
+        let scope = Scope { name: "agentsight", version: env!("CARGO_PKG_VERSION") };
+        Envelope::encoded(settings.encoding, kind, settings.resource.as_slice(), scope, semconv::SCHEMA_URL)
     }
 }
 

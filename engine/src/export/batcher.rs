@@ -5,22 +5,23 @@ use std::sync::{
     atomic::{AtomicUsize, Ordering::Relaxed},
 };
 
-use agentsight_otlp::{Appended, Body, Envelope, Request, Scope, request::SizeLimits};
+use agentsight_otlp::{Appended, Body, Envelope, Request, request::SizeLimits};
 use crossbeam_queue::ArrayQueue;
 use hyper::body::Bytes;
 use tokio::{sync::mpsc, time::Instant};
 
 use super::{
-    batch::{EncodedBatch, Encoding, Signal},
+    batch::{EncodedBatch, Signal},
     config::{Batch, Settings},
+    limit::AttributeLimits,
     outlet::Outlet,
+    sampler::Sampler,
     span,
 };
 use crate::{
     exchange::Exchange,
     limits,
     metrics::{Cause, Metrics, Total},
-    semconv,
 };
 
 const SIZE_LIMITS: SizeLimits =
@@ -29,6 +30,8 @@ const SIZE_LIMITS: SizeLimits =
 /// Fills requests.
 pub(super) struct Batcher {
     limits: Batch,
+    attributes: AttributeLimits,
+    sampler: Sampler,
     envelope: Envelope,
     open: Request,
     /// When the open request got its first span.
@@ -96,12 +99,13 @@ fn keep(buffer: Vec<u8>, buffers: &ArrayQueue<Vec<u8>>) {
 impl Batcher {
     /// The two ends of the queue of requests.
     pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> (Self, Outlet) {
-        let scope = Scope { name: "agentsight", version: env!("CARGO_PKG_VERSION") };
-        let envelope = Envelope::new(settings.resource.as_slice(), scope, semconv::SCHEMA_URL);
+        let envelope = Signal::Traces.envelope(settings);
         let (closed, queue) = mpsc::unbounded_channel();
         let waiting = Arc::new(Waiting::default());
         let batcher = Self {
             limits: settings.batch,
+            attributes: settings.attributes,
+            sampler: settings.sampler,
             open: Request::new(&envelope, SIZE_LIMITS, Vec::new()),
             envelope,
             opened: Instant::now(),
@@ -114,13 +118,17 @@ impl Batcher {
         (batcher, Outlet::new(queue, waiting, metrics))
     }
 
-    /// Encodes the span of `exchange` into the open request.
+    /// Encodes the span of `exchange` into the open request, if it is one to export.
     pub(super) fn append(&mut self, exchange: &Exchange) {
+        if !self.sampler.samples(&exchange.trace) {
+            self.metrics.add(Total::SpansNotSampled, 1);
+            return;
+        }
         self.metrics.add(Total::Spans, 1);
-        let mut appended = span::append(exchange, &mut self.name, &mut self.open);
+        let mut appended = span::append(exchange, &self.attributes, &mut self.name, &mut self.open);
         if appended == Appended::Full {
             self.close();
-            appended = span::append(exchange, &mut self.name, &mut self.open);
+            appended = span::append(exchange, &self.attributes, &mut self.name, &mut self.open);
         }
         if appended != Appended::Yes {
             self.metrics.lost(Cause::ExportSpanTooLarge, 1);
@@ -152,7 +160,7 @@ impl Batcher {
         let body = full.finish(&self.envelope);
         let records = body.records() as u64;
         let body = Bytes::from_owner(Pooled { body: Some(body), buffers: Arc::clone(&self.buffers) });
-        let batch = EncodedBatch { signal: Signal::Traces, encoding: Encoding::Protobuf, records, body };
+        let batch = EncodedBatch { signal: Signal::Traces, encoding: self.envelope.encoding(), records, body };
         if !self.waiting.fits(&batch, self.limits.waiting_spans_max) {
             self.metrics.lost(Cause::ExportQueueFull, records);
             return;

@@ -12,15 +12,18 @@
 //! beside it, where metrics are wanted: meter: adds up exchanges, and posts the sums now and then
 //! ```
 
+mod answer;
 pub mod batch;
 mod batcher;
 pub mod config;
-mod env;
 pub mod exporter;
+mod journal;
+pub mod limit;
 pub mod meter;
 pub mod otlp;
 mod outlet;
-mod resource;
 mod retry;
+mod route;
+pub mod sampler;
 pub mod span;
 pub mod tls;

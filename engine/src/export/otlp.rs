@@ -1,39 +1,40 @@
-//! OTLP/HTTP: posts requests to a collector and learns what became of them.
+//! OTLP/HTTP: posts batches to a collector and learns what became of them.
 
-use std::{error::Error, io::Write, sync::Arc, time::SystemTime};
+use std::{error::Error, io::Write, sync::Arc};
 
-use agentsight_otlp::response::{decode_export_response, decode_status};
 use flate2::{Compression as Level, write::GzEncoder};
-use http_body_util::{BodyExt, Full, Limited};
+use http_body_util::Full;
 use hyper::{
-    HeaderMap, Method, Request, Response, StatusCode,
-    body::{Bytes, Incoming},
-    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, RETRY_AFTER, USER_AGENT},
+    Method, Request,
+    body::Bytes,
+    header::{CONTENT_ENCODING, CONTENT_TYPE, HeaderValue, PROXY_AUTHORIZATION, USER_AGENT},
 };
 use hyper_rustls::HttpsConnector;
 use hyper_util::{
-    client::legacy::{Client as HttpClient, connect::HttpConnector},
-    rt::TokioExecutor,
+    client::legacy::Client as HttpClient,
+    rt::{TokioExecutor, TokioTimer},
 };
 use tokio::time::{Duration, Instant, sleep_until, timeout_at};
 
 use super::{
-    batch::{EncodedBatch, Outcome},
+    answer::{self, Attempt, Trouble, shorten},
+    batch::{EncodedBatch, Encoding, Outcome},
     config::{Compression, Settings},
-    retry::{Backoff, is_retryable, retry_after},
+    journal::Journal,
+    retry::Backoff,
+    route::Route,
     tls::{self, TlsError},
 };
-use crate::{
-    limits,
-    metrics::{Metrics, Total},
-};
+use crate::metrics::{Metrics, Total};
 
 /// Receives what a person should read.
 pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
-/// A connection to one collector.
+/// A connection to one collector: HTTP/2 where it offers that in TLS, else HTTP/1.1.
 pub struct Client {
-    http: HttpClient<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    http: HttpClient<HttpsConnector<Route>, Full<Bytes>>,
+    /// What a proxy that makes requests for us wants to see.
+    proxy_authorization: Option<HeaderValue>,
     settings: Settings,
     backoff: Backoff,
     /// When the next attempt may be made, whatever it sends: the pause after a failure, or the one
@@ -41,22 +42,26 @@ pub struct Client {
     not_before: Option<Instant>,
     metrics: Arc<Metrics>,
     log: Log,
-    trouble: Trouble,
-}
-
-/// What one attempt came to.
-enum Attempt {
-    Done(Outcome),
-    Again { after: Option<Duration>, why: String },
+    journal: Journal,
 }
 
 impl Client {
     /// A client that connects when there is something to send.
     pub fn new(settings: Settings, metrics: Arc<Metrics>, log: Log) -> Result<Self, TlsError> {
-        let connector = tls::connector(&settings)?;
-        let http = HttpClient::builder(TokioExecutor::new()).pool_max_idle_per_host(1).build(connector);
+        let tls = tls::config(&settings)?;
+        let route = Route::new(&settings.endpoint, settings.proxy.as_ref(), Arc::new(tls.clone()));
+        let proxy_authorization = route.credentials(settings.proxy.as_ref());
+        let http = HttpClient::builder(TokioExecutor::new())
+            .pool_max_idle_per_host(1)
+            .pool_timer(TokioTimer::new())
+            .timer(TokioTimer::new())
+            // An attempt that is given up ends its stream but not an HTTP/2 connection, which may be dead.
+            .http2_keep_alive_interval(HTTP2_PING_EVERY)
+            .http2_keep_alive_timeout(HTTP2_PONG_WITHIN)
+            .build(tls::connector(tls, route));
         let backoff = Backoff::new(&settings.retry);
-        Ok(Self { http, settings, backoff, not_before: None, metrics, log, trouble: Trouble::default() })
+        let journal = Journal::default();
+        Ok(Self { http, proxy_authorization, settings, backoff, not_before: None, metrics, log, journal })
     }
 
     /// Sends a batch, again and again where that is allowed and until the time for it is over. The
@@ -67,32 +72,38 @@ impl Client {
             Compression::None => (batch.body.clone(), Compression::None),
             Compression::Gzip => gzip(batch.body.clone()).await,
         };
+        let content = Content { body, encoding: batch.encoding, coding };
         let outcome = loop {
             if let Some(not_before) = self.not_before {
                 sleep_until(earlier(not_before, deadline)).await;
                 if deadline.is_some_and(|deadline| not_before >= deadline) {
-                    break Outcome::Later { why: "it asked for a longer pause".to_owned() };
+                    break Outcome::Later {
+                        why: "the pause before the next attempt is longer than the time for this one".to_owned(),
+                    };
                 }
             }
-            let why = match self.attempt_in_time(body.clone(), coding, deadline).await {
+            let trouble = match self.attempt(&content, deadline).await {
                 Attempt::Done(outcome) => {
                     self.not_before = None;
                     self.backoff.reset();
                     break outcome;
                 }
-                Attempt::Again { after, why } => {
-                    let pause = after.unwrap_or_else(|| self.backoff.pause());
+                Attempt::Again { after, trouble } => {
+                    let pause = match after {
+                        Some(asked) => self.backoff.pause_after(asked),
+                        None => self.backoff.pause(),
+                    };
                     self.not_before = Some(Instant::now() + pause);
-                    why
+                    trouble
                 }
             };
-            if deadline.is_some_and(|deadline| self.not_before >= Some(deadline)) {
-                break Outcome::Later { why };
-            }
-            let line = self.trouble.retrying(&why);
+            let line = self.journal.retrying(&trouble);
             self.say(line);
+            if deadline.is_some_and(|deadline| self.not_before >= Some(deadline)) {
+                break Outcome::Later { why: trouble.why };
+            }
         };
-        let line = self.trouble.done(&outcome, batch.signal.records());
+        let line = self.journal.done(&outcome, batch.signal.records());
         self.say(line);
         outcome
     }
@@ -103,49 +114,64 @@ impl Client {
             // Without the query, which may hold a key.
             let (scheme, host) = (endpoint.scheme_str().unwrap_or_default(), endpoint.authority());
             let host = host.map(|host| host.as_str()).unwrap_or_default();
-            (self.log)(&format!("{line} ({scheme}://{host}{})", endpoint.path()));
+            let proxy = self.settings.proxy.as_ref().map(|proxy| format!(" through {}", proxy.uri()));
+            let proxy = proxy.as_deref().unwrap_or_default().trim_end_matches('/');
+            (self.log)(&format!("{line} ({scheme}://{host}{}{proxy})", endpoint.path()));
         }
     }
 
-    async fn attempt_in_time(&self, body: Bytes, coding: Compression, deadline: Option<Instant>) -> Attempt {
+    async fn attempt(&self, content: &Content, deadline: Option<Instant>) -> Attempt {
         self.metrics.add(Total::ExportAttempts, 1);
         let limit = self.settings.retry.attempt_timeout.map(|limit| Instant::now() + limit);
-        let attempt = self.attempt(body, coding);
-        match limit.map_or(deadline, |limit| Some(earlier(limit, deadline))) {
-            None => attempt.await,
-            Some(limit) => timeout_at(limit, attempt)
-                .await
-                .unwrap_or_else(|_| Attempt::Again { after: None, why: "it did not answer in time".to_owned() }),
+        let limit = limit.map_or(deadline, |limit| Some(earlier(limit, deadline)));
+        let request = self.http.request(self.request(content));
+        let response = match limit {
+            None => request.await,
+            Some(limit) => match timeout_at(limit, request).await {
+                Ok(response) => response,
+                Err(_elapsed) => return Attempt::again("it did not answer in time".to_owned()),
+            },
+        };
+        match response {
+            Ok(response) => answer::read(response, limit).await,
+            Err(error) => {
+                let remedy = tls::error_in(&error).and_then(tls::remedy);
+                Attempt::Again { after: None, trouble: Trouble { why: chain(&error), remedy } }
+            }
         }
     }
 
-    async fn attempt(&self, body: Bytes, coding: Compression) -> Attempt {
-        match self.http.request(self.request(body, coding)).await {
-            Ok(response) => read(response).await,
-            Err(error) => Attempt::Again { after: None, why: chain(&error) },
-        }
-    }
-
-    fn request(&self, body: Bytes, coding: Compression) -> Request<Full<Bytes>> {
-        let mut request = Request::new(Full::new(body));
+    fn request(&self, content: &Content) -> Request<Full<Bytes>> {
+        let mut request = Request::new(Full::new(content.body.clone()));
         *request.method_mut() = Method::POST;
         *request.uri_mut() = self.settings.endpoint.clone();
         let headers = request.headers_mut();
         for (name, value) in &self.settings.headers.0 {
             headers.append(name, value.clone());
         }
-        // What describes the body is not for the configuration to change.
-        headers.insert(CONTENT_TYPE, PROTOBUF);
+        headers.insert(CONTENT_TYPE, HeaderValue::from_static(content.encoding.media_type()));
         headers.entry(USER_AGENT).or_insert(OUR_NAME);
-        headers.remove(CONTENT_ENCODING);
-        if coding == Compression::Gzip {
+        if content.coding == Compression::Gzip {
             headers.insert(CONTENT_ENCODING, HeaderValue::from_static("gzip"));
+        }
+        if let Some(credentials) = &self.proxy_authorization {
+            headers.insert(PROXY_AUTHORIZATION, credentials.clone());
         }
         request
     }
 }
 
-const PROTOBUF: HeaderValue = HeaderValue::from_static("application/x-protobuf");
+/// How often to ask for a sign of life while a request waits on HTTP/2, and how long to wait for it.
+const HTTP2_PING_EVERY: Duration = Duration::from_secs(4);
+const HTTP2_PONG_WITHIN: Duration = Duration::from_secs(4);
+
+/// What is sent, the same at each attempt.
+struct Content {
+    body: Bytes,
+    encoding: Encoding,
+    coding: Compression,
+}
+
 const OUR_NAME: HeaderValue = HeaderValue::from_static(concat!(
     "agentsight/",
     env!("CARGO_PKG_VERSION"),
@@ -172,58 +198,6 @@ async fn gzip(body: Bytes) -> (Bytes, Compression) {
     }
 }
 
-/// Tells from a response what became of the request.
-async fn read(response: Response<Incoming>) -> Attempt {
-    let (head, body) = response.into_parts();
-    let again = is_retryable(head.status.as_u16());
-    let body = Limited::new(body, limits::EXPORT_RESPONSE_BYTES_MAX).collect().await;
-    let body = match body {
-        Ok(body) => body.to_bytes(),
-        Err(error) if error.is::<http_body_util::LengthLimitError>() => {
-            return Attempt::Done(Outcome::Refused { why: format!("its response ({}) is too long", head.status) });
-        }
-        // The status says it all; what could not be read would only have explained it.
-        Err(_) => Bytes::new(),
-    };
-    if head.status.is_success() {
-        return Attempt::Done(accepted(&head.headers, &body));
-    }
-    let why = refusal(head.status, &head.headers, &body);
-    if !again {
-        return Attempt::Done(Outcome::Refused { why });
-    }
-    let after = head.headers.get(RETRY_AFTER).and_then(|value| value.to_str().ok());
-    Attempt::Again { after: after.and_then(|value| retry_after(value, SystemTime::now())), why }
-}
-
-fn accepted(headers: &HeaderMap, body: &[u8]) -> Outcome {
-    let partial = is_protobuf(headers).then(|| decode_export_response(body).ok()?.partial_success).flatten();
-    let partial = partial.unwrap_or_default();
-    Outcome::Delivered { rejected: partial.rejected.try_into().unwrap_or(0), message: shorten(&partial.error_message) }
-}
-
-fn refusal(status: StatusCode, headers: &HeaderMap, body: &[u8]) -> String {
-    let message = if is_protobuf(headers) {
-        decode_status(body).map(|status| status.message).unwrap_or_default()
-    } else {
-        String::from_utf8_lossy(body).into_owned()
-    };
-    let message = shorten(&message);
-    if message.is_empty() { format!("it answered {status}") } else { format!("it answered {status}: {message}") }
-}
-
-fn is_protobuf(headers: &HeaderMap) -> bool {
-    let kind = headers.get(CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    kind.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/x-protobuf")
-}
-
-/// A stranger's words for our log: one line of moderate length without control characters.
-fn shorten(message: &str) -> String {
-    const CHARS_MAX: usize = 300;
-    let line = message.trim().chars().map(|letter| if letter.is_control() { ' ' } else { letter });
-    line.take(CHARS_MAX).collect()
-}
-
 /// An error and what caused it.
 fn chain(error: &dyn Error) -> String {
     let mut text = error.to_string();
@@ -233,51 +207,4 @@ fn chain(error: &dyn Error) -> String {
         source = cause.source();
     }
     shorten(&text)
-}
-
-/// Keeps the log short: a collector that is down for an hour is two lines.
-#[derive(Default)]
-struct Trouble {
-    /// Why requests are not getting through, as it was last reported.
-    failing: Option<String>,
-    /// What the collector last said about records that it rejected.
-    rejecting: Option<String>,
-}
-
-impl Trouble {
-    /// The line to log about a failed attempt that will be followed by another.
-    fn retrying(&mut self, why: &str) -> Option<String> {
-        if self.failing.is_some() {
-            return None;
-        }
-        self.failing = Some("retrying".to_owned());
-        Some(format!("export fails, trying again: {why}"))
-    }
-
-    /// The line to log about the end of a request.
-    fn done(&mut self, outcome: &Outcome, what: &str) -> Option<String> {
-        match outcome {
-            // The specification lets servers send an empty partial success for a full one.
-            Outcome::Delivered { rejected: 0, message } if message.is_empty() => {
-                self.failing.take().map(|_| "export works again".to_owned())
-            }
-            Outcome::Delivered { rejected: 0, message } => changed(&mut self.rejecting, message)
-                .then(|| format!("the collector accepts {what} but warns: {message}")),
-            Outcome::Delivered { rejected, message } => changed(&mut self.rejecting, message)
-                .then(|| format!("the collector rejected {rejected} {what} of a request: {message}")),
-            Outcome::Refused { why } => changed(&mut self.failing, why)
-                .then(|| format!("the collector refuses the {what}, which are dropped: {why}")),
-            Outcome::Later { why } => changed(&mut self.failing, "gave up")
-                .then(|| format!("export keeps failing, {what} are dropped: {why}")),
-        }
-    }
-}
-
-/// Remembers `what` and tells whether it is new.
-fn changed(known: &mut Option<String>, what: &str) -> bool {
-    let new = known.as_deref() != Some(what);
-    if new {
-        *known = Some(what.to_owned());
-    }
-    new
 }

@@ -39,6 +39,17 @@ impl Backoff {
     pub(super) fn pause(&mut self) -> Duration {
         let whole = self.next.min(self.max);
         self.next = whole.saturating_mul(2);
+        self.part_of(whole)
+    }
+
+    /// The pause that the collector asked for, and a little more, so that those whom it put off
+    /// don't come back together, nor at once.
+    pub(super) fn pause_after(&mut self, asked: Duration) -> Duration {
+        asked + self.part_of(self.initial.min(self.max))
+    }
+
+    /// Between half of `whole` and all of it.
+    fn part_of(&mut self, whole: Duration) -> Duration {
         self.count += 1;
         // `RandomState` is seeded by the system; the sixteen low bits of its hash are a fraction.
         let fraction = self.jitter.hash_one(self.count) as u16;
@@ -103,6 +114,11 @@ mod tests {
             }
         }
         assert!(seen.len() > 50, "they differ");
+        let mut backoff = Backoff::new(&Retry { pause_initial: second, pause_max: 5 * second, ..Retry::default() });
+        for _ in 0..20 {
+            let pause = backoff.pause_after(7 * second);
+            assert!(pause >= 15 * second / 2 && pause <= 8 * second, "{pause:?}");
+        }
     }
 
     #[test]

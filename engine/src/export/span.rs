@@ -2,10 +2,11 @@
 
 use agentsight_otlp::{AnyValue, Appended, Attributes, Request, Span, SpanFlags, SpanKind, Status};
 
+use super::limit::{AttributeLimits, Limited};
 use crate::exchange::{Exchange, Role, Value};
 
-/// Appends the span of `exchange`. `name` is scratch space.
-pub fn append(exchange: &Exchange, name: &mut String, request: &mut Request) -> Appended {
+/// Appends the span of `exchange`, whose attributes keep to `limits`. `name` is scratch space.
+pub fn append(exchange: &Exchange, limits: &AttributeLimits, name: &mut String, request: &mut Request) -> Appended {
     exchange.name(name);
     exchange.call.with(|call| {
         request.append(&Span {
@@ -22,8 +23,7 @@ pub fn append(exchange: &Exchange, name: &mut String, request: &mut Request) -> 
             },
             start_time_unix_nano: exchange.start_unix_nano,
             end_time_unix_nano: exchange.start_unix_nano.saturating_add(exchange.duration_nano()),
-            attributes: Shown(exchange),
-            dropped_attributes_count: 0,
+            attributes: Limited::new(Shown(exchange), limits),
             // The description would only repeat `error.type`.
             status: if call.error_type.is_some() { Status::Error("") } else { Status::Unset },
         })

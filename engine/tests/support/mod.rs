@@ -2,6 +2,8 @@
 
 #![allow(dead_code, reason = "each test needs a part of it")]
 
+pub mod tls;
+
 use std::{
     io::{BufRead, BufReader, Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
@@ -10,18 +12,24 @@ use std::{
         atomic::{AtomicBool, Ordering},
     },
     thread::{self, JoinHandle},
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use agentsight::{
     arena::Travelling,
     exchange::{Call, CallFamily, Exchange, Process, Role, TraceContext},
+    export::{
+        config::Settings,
+        exporter::{Exporter, Inlet, Outputs, Report, SpawnError},
+    },
+    metrics::Metrics,
 };
+use crossbeam_queue::ArrayQueue;
 
 /// What to do with a request.
 #[derive(Clone, Debug)]
 pub enum Answer {
-    /// A status, header lines, and a protobuf body.
+    /// A status, header lines, and a body, which is protobuf unless a line says otherwise.
     Reply(u16, &'static str, Vec<u8>),
     /// Say nothing and keep the connection.
     Hang,
@@ -120,10 +128,10 @@ fn serve(stream: impl Read + Write, connection: usize, answers: &[Answer], recei
         };
         match answer {
             Answer::Reply(status, headers, body) => {
-                let head = format!(
-                    "HTTP/1.1 {status} X\r\n{headers}content-type: application/x-protobuf\r\ncontent-length: {}\r\n\r\n",
-                    body.len()
-                );
+                let media_type = "content-type: application/x-protobuf\r\n";
+                let media_type = if headers.contains("content-type") { "" } else { media_type };
+                let len = body.len();
+                let head = format!("HTTP/1.1 {status} X\r\n{headers}{media_type}content-length: {len}\r\n\r\n");
                 let stream = reader.get_mut();
                 if stream.write_all(&[head.as_bytes(), &body].concat()).and_then(|()| stream.flush()).is_err() {
                     return;
@@ -137,6 +145,34 @@ fn serve(stream: impl Read + Write, connection: usize, answers: &[Answer], recei
             Answer::Close => return,
         }
     }
+}
+
+/// What became of spans that were to be exported.
+pub struct Exported {
+    pub report: Report,
+    pub log: Vec<String>,
+    pub took: Duration,
+}
+
+/// Exports so many spans, which are delivered or counted, and ends within `limit`.
+pub fn export(settings: Settings, spans: u64, limit: Duration) -> Result<Exported, SpawnError> {
+    let queue = Arc::new(ArrayQueue::new(10_000));
+    (0..spans).for_each(|index| assert!(queue.push(exchange(index)).is_ok()));
+    let log = Arc::new(Mutex::new(Vec::new()));
+    let lines = Arc::clone(&log);
+    let begun = Instant::now();
+    let exporter = Exporter::spawn(
+        Inlet { exchanges: queue, arenas: vec![] },
+        Outputs { otlp: Some(settings), ..Outputs::default() },
+        Arc::new(Metrics::default()),
+        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+    )?;
+    let report = exporter.shutdown(limit);
+    let took = begun.elapsed();
+    let lost: u64 = report.losses.iter().map(|(_, count)| count).sum();
+    let log = log.lock().unwrap().clone();
+    assert_eq!(report.exported + lost, spans, "{report} {log:?}");
+    Ok(Exported { report, log, took })
 }
 
 /// The `index`-th exchange: it has the index in its ids, so that none can be mistaken for another.

@@ -42,6 +42,31 @@ pub fn attributes() -> impl Strategy<Value = Vec<KeyValue>> {
         .prop_map(|list| list.into_iter().map(|(key, value)| key_value(key, value)).collect())
 }
 
+/// What a request in JSON says. The types don't understand what the mapping has for doubles without
+/// end (which is tested where it is written), so those must not be in it.
+#[allow(dead_code, reason = "not every test has requests")]
+pub fn from_json<M: serde::de::DeserializeOwned>(body: &[u8]) -> M {
+    match serde_json::from_slice(body) {
+        Ok(message) => message,
+        Err(error) => panic!("{error}: {}", String::from_utf8_lossy(body)),
+    }
+}
+
+/// Puts a number for each double that is none.
+#[allow(dead_code, reason = "not every test has requests")]
+pub fn make_finite(attributes: &mut [KeyValue]) {
+    attributes.iter_mut().filter_map(|attribute| attribute.value.as_mut()).for_each(make_value_finite);
+}
+
+fn make_value_finite(value: &mut oracle::AnyValue) {
+    match &mut value.value {
+        Some(Value::DoubleValue(double)) if !double.is_finite() => *double = 0.1,
+        Some(Value::ArrayValue(list)) => list.values.iter_mut().for_each(make_value_finite),
+        Some(Value::KvlistValue(list)) => make_finite(&mut list.values),
+        _ => {}
+    }
+}
+
 /// Generated attributes as a visitor.
 pub struct Given<'a>(pub &'a [KeyValue]);
 

@@ -20,7 +20,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use agentsight_otlp::{Envelope, Scope, metric::Temporality};
+use agentsight_otlp::{Envelope, metric::Temporality};
 use hyper::body::Bytes;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
@@ -31,7 +31,7 @@ use tokio::{
 use self::collect::{Collected, Span, collect};
 pub use self::recorder::Recorder;
 use super::{
-    batch::{EncodedBatch, Encoding, Signal},
+    batch::{EncodedBatch, Signal},
     config::MetricSettings,
     otlp::{Client, Log},
     tls::TlsError,
@@ -39,7 +39,6 @@ use super::{
 use crate::{
     exchange::Exchange,
     metrics::{Cause, Metrics},
-    semconv,
 };
 
 /// Adds up exchanges and exports the sums.
@@ -64,8 +63,7 @@ struct Sending {
 
 impl Meter {
     pub(super) fn new(settings: MetricSettings, metrics: Arc<Metrics>, log: Log) -> Result<Self, TlsError> {
-        let scope = Scope { name: "agentsight", version: env!("CARGO_PKG_VERSION") };
-        let envelope = Envelope::new(settings.transport.resource.as_slice(), scope, semconv::SCHEMA_URL);
+        let envelope = Signal::Metrics.envelope(&settings.transport);
         let client = Client::new(settings.transport.clone(), Arc::clone(&metrics), log)?;
         Ok(Self {
             recorder: Recorder::default(),
@@ -144,8 +142,9 @@ fn points(collected: &[Collected]) -> u64 {
 /// Sends one request after the other; `left` is how many points have not met their end.
 async fn deliver(mut client: OwnedMutexGuard<Client>, collected: Vec<Collected>, metrics: &Metrics, left: &mut u64) {
     for Collected { body, points } in collected {
+        let encoding = body.encoding();
         let body = Bytes::from_owner(body);
-        let batch = EncodedBatch { signal: Signal::Metrics, encoding: Encoding::Protobuf, records: points, body };
+        let batch = EncodedBatch { signal: Signal::Metrics, encoding, records: points, body };
         let outcome = client.send(&batch).await;
         // No await between the two: at the deadline both were done, or neither.
         outcome.account(&batch, metrics);

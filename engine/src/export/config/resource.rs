@@ -44,7 +44,7 @@ fn resource_attributes(env: &mut Env<'_>) -> Resource {
     let Some(list) = env.text(NAME) else { return Resource::new() };
     let attributes: Result<_, _> = pairs(&list).collect();
     attributes.unwrap_or_else(|_| {
-        env.warnings.push(format!("{NAME} can't be decoded and is ignored as a whole"));
+        env.warn(format!("{NAME} can't be decoded and is ignored as a whole"));
         Resource::new()
     })
 }

@@ -1,6 +1,4 @@
-//! The exporter against a collector on loopback: every span that goes in is delivered or counted.
-
-mod support;
+//! What is made of each answer: every span that goes in is delivered or counted.
 
 use std::{
     sync::{Arc, Mutex},
@@ -8,6 +6,7 @@ use std::{
     time::{Duration, Instant},
 };
 
+use crate::support::{Answer, Collector, Received, exchange, exchange_with, ok};
 use agentsight::{
     exchange::{Call, Exchange},
     export::{
@@ -21,7 +20,6 @@ use agentsight_otlp::response::{ExportResponse, PartialSuccess, RpcStatus};
 use crossbeam_queue::ArrayQueue;
 use opentelemetry_proto::tonic::{collector::trace::v1::ExportTraceServiceRequest, trace::v1::Span};
 use prost::Message;
-use support::{Answer, Collector, Received, exchange, exchange_with, ok};
 
 /// One run of the exporter.
 struct Run {

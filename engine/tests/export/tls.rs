@@ -1,79 +1,22 @@
 //! Export to a collector behind TLS: whom we trust, and who we are.
 
-mod support;
-
-use std::{
-    fs,
-    net::TcpStream,
-    path::{Path, PathBuf},
-    sync::{Arc, Mutex},
-    time::Duration,
-};
+use std::{path::Path, time::Duration};
 
 use agentsight::{
     export::{
         config::{self, Flags, Settings, Tls},
-        exporter::{Exporter, Inlet, Outputs, Report, SpawnError},
+        exporter::{Report, SpawnError},
     },
-    metrics::{Cause, Metrics},
+    metrics::Cause,
 };
-use crossbeam_queue::ArrayQueue;
-use rcgen::{CertifiedKey, KeyPair, generate_simple_self_signed};
-use rustls::{
-    RootCertStore, ServerConfig, ServerConnection, StreamOwned, crypto::ring, pki_types::PrivateKeyDer,
-    server::WebPkiClientVerifier,
+use rcgen::{CertificateParams, CertifiedKey, KeyPair, date_time_ymd};
+
+use crate::support::{
+    self,
+    tls::{Folder, collector, identity},
 };
-use support::{Collector, exchange, ok};
 
 const SPANS: u64 = 3;
-
-/// A directory that goes away with the test.
-struct Folder(PathBuf);
-
-impl Folder {
-    fn new(name: &str) -> Self {
-        let path = std::env::temp_dir().join(format!("agentsight-tls-{name}-{}", std::process::id()));
-        fs::create_dir_all(&path).unwrap();
-        Self(path)
-    }
-
-    fn file(&self, name: &str, content: &str) -> Option<PathBuf> {
-        let path = self.0.join(name);
-        fs::write(&path, content).unwrap();
-        Some(path)
-    }
-}
-
-impl Drop for Folder {
-    fn drop(&mut self) {
-        let _ = fs::remove_dir_all(&self.0);
-    }
-}
-
-fn identity(name: &str) -> CertifiedKey<KeyPair> {
-    generate_simple_self_signed([name.to_owned()]).unwrap()
-}
-
-/// A collector with a certificate, which asks for the client's if there is one to expect.
-fn collector(own: &CertifiedKey<KeyPair>, client: Option<&CertifiedKey<KeyPair>>) -> Collector {
-    let provider = Arc::new(ring::default_provider());
-    let config =
-        ServerConfig::builder_with_provider(Arc::clone(&provider)).with_safe_default_protocol_versions().unwrap();
-    let config = match client {
-        None => config.with_no_client_auth(),
-        Some(client) => {
-            let mut roots = RootCertStore::empty();
-            roots.add(client.cert.der().clone()).unwrap();
-            let verifier = WebPkiClientVerifier::builder_with_provider(Arc::new(roots), provider).build().unwrap();
-            config.with_client_cert_verifier(verifier)
-        }
-    };
-    let key = PrivateKeyDer::try_from(own.signing_key.serialize_der()).unwrap();
-    let config = Arc::new(config.with_single_cert(vec![own.cert.der().clone()], key).unwrap());
-    Collector::start_with(vec![ok()], move |stream: TcpStream| {
-        StreamOwned::new(ServerConnection::new(Arc::clone(&config)).unwrap(), stream)
-    })
-}
 
 fn settings(port: u16, tls: Tls) -> Settings {
     let endpoint = Some(format!("https://localhost:{port}"));
@@ -86,21 +29,8 @@ fn settings(port: u16, tls: Tls) -> Settings {
 
 /// Exports a few spans and tells what became of them, and what was logged.
 fn export(settings: Settings) -> Result<(Report, Vec<String>), SpawnError> {
-    let queue = Arc::new(ArrayQueue::new(10));
-    for index in 0..SPANS {
-        assert!(queue.push(exchange(index)).is_ok());
-    }
-    let log = Arc::new(Mutex::new(Vec::new()));
-    let lines = Arc::clone(&log);
-    let exporter = Exporter::spawn(
-        Inlet { exchanges: queue, arenas: vec![] },
-        Outputs { otlp: Some(settings), ..Outputs::default() },
-        Arc::new(Metrics::default()),
-        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
-    )?;
-    let report = exporter.shutdown(Duration::from_secs(10));
-    let log = log.lock().unwrap().clone();
-    Ok((report, log))
+    let exported = support::export(settings, SPANS, Duration::from_secs(10))?;
+    Ok((exported.report, exported.log))
 }
 
 fn start_error(tls: Tls) -> String {
@@ -118,21 +48,32 @@ fn a_certificate_that_is_trusted_lets_spans_through() {
     assert_eq!(collector.received().len(), 1);
 }
 
+/// Trying again is of no use until somebody does something, and that is said in one line.
 #[test]
 fn a_stranger_gets_nothing() {
     let folder = Folder::new("stranger");
-    let check = |server: CertifiedKey<KeyPair>, trusted: &str| {
+    let check = |server: CertifiedKey<KeyPair>, trusted: &str, remedy: &str| {
         let collector = collector(&server, None);
         let authorities = folder.file("ca.pem", trusted);
         let (report, log) = export(settings(collector.address.port(), Tls { authorities, ..Tls::default() })).unwrap();
         assert_eq!((report.exported, report.losses), (0, vec![(Cause::ExportRetriesExhausted, SPANS)]));
-        assert!(log[0].contains("certificate"), "{log:?}");
+        let about: Vec<_> = log.iter().filter(|line| line.contains("will not work by itself")).collect();
+        assert!(about.len() == 1 && about[0].contains(remedy) && about[0].contains("certificate"), "{log:?}");
         assert_eq!(collector.received().len(), 0);
     };
-    check(identity("localhost"), &identity("localhost").cert.pem());
+    check(identity("localhost"), &identity("localhost").cert.pem(), "OTEL_EXPORTER_OTLP_CERTIFICATE");
     let elsewhere = identity("elsewhere");
     let trusted = elsewhere.cert.pem();
-    check(elsewhere, &trusted);
+    check(elsewhere, &trusted, "a name that the collector's certificate is for");
+    for (years, remedy) in [((2001, 2002), "a new certificate"), ((2200, 2201), "clock")] {
+        let signing_key = KeyPair::generate().unwrap();
+        let mut params = CertificateParams::new(["localhost".to_owned()]).unwrap();
+        params.not_before = date_time_ymd(years.0, 1, 1);
+        params.not_after = date_time_ymd(years.1, 1, 1);
+        let cert = params.self_signed(&signing_key).unwrap();
+        let trusted = cert.pem();
+        check(CertifiedKey { cert, signing_key }, &trusted, remedy);
+    }
 }
 
 #[test]
@@ -142,8 +83,9 @@ fn a_collector_that_asks_who_we_are_is_told() {
     let collector = collector(&server, Some(&client));
     let authorities = folder.file("ca.pem", &server.cert.pem());
     let nameless = Tls { authorities, ..Tls::default() };
-    let (report, _) = export(settings(collector.address.port(), nameless.clone())).unwrap();
+    let (report, log) = export(settings(collector.address.port(), nameless.clone())).unwrap();
     assert_eq!(report.exported, 0);
+    assert!(log[0].contains("OTEL_EXPORTER_OTLP_CLIENT_CERTIFICATE"), "{log:?}");
     assert_eq!(collector.received().len(), 0);
 
     let known = Tls {

@@ -15,6 +15,14 @@ impl<'a> Env<'a> {
         Self { look_up, warnings: Vec::new() }
     }
 
+    /// Keeps a sentence for the user, once.
+    pub(super) fn warn(&mut self, sentence: impl Into<String>) {
+        let sentence = sentence.into();
+        if !self.warnings.contains(&sentence) {
+            self.warnings.push(sentence);
+        }
+    }
+
     /// A string; an empty one is as good as unset.
     pub(super) fn text(&self, name: &str) -> Option<String> {
         (self.look_up)(name).map(|value| value.trim().to_owned()).filter(|value| !value.is_empty())
@@ -24,7 +32,7 @@ impl<'a> Env<'a> {
     pub(super) fn flag(&mut self, name: &str) -> bool {
         let Some(value) = self.text(name) else { return false };
         if !value.eq_ignore_ascii_case("true") && !value.eq_ignore_ascii_case("false") {
-            self.warnings.push(format!("{name} is neither true nor false and counts as false"));
+            self.warn(format!("{name} is neither true nor false and counts as false"));
         }
         value.eq_ignore_ascii_case("true")
     }
@@ -34,7 +42,7 @@ impl<'a> Env<'a> {
         let value = self.text(name)?;
         let number = value.parse().ok();
         if number.is_none() {
-            self.warnings.push(format!("{name} is not a whole number and is ignored"));
+            self.warn(format!("{name} is not a whole number and is ignored"));
         }
         number
     }
@@ -43,7 +51,7 @@ impl<'a> Env<'a> {
     pub(super) fn positive(&mut self, name: &str) -> Option<usize> {
         let number = self.number(name)?;
         if number == 0 {
-            self.warnings.push(format!("{name} is zero and is ignored"));
+            self.warn(format!("{name} is zero and is ignored"));
         }
         usize::try_from(number).ok().filter(|number| *number > 0)
     }
@@ -51,6 +59,29 @@ impl<'a> Env<'a> {
     /// A duration in milliseconds.
     pub(super) fn duration(&mut self, name: &str) -> Option<Duration> {
         self.number(name).map(Duration::from_millis)
+    }
+
+    /// A fraction, from 0 to 1.
+    pub(super) fn ratio(&mut self, name: &str) -> Option<f64> {
+        let value = self.text(name)?;
+        let ratio = value.parse().ok().filter(|ratio| (0.0..=1.0).contains(ratio));
+        if ratio.is_none() {
+            self.warn(format!("{name} is not a number from 0 to 1 and is ignored"));
+        }
+        ratio
+    }
+
+    /// One of `known` words, in any case, from the first of `names` that holds one. What is `unknown`
+    /// is told.
+    pub(super) fn choice<T: Copy>(&mut self, names: &[&str], known: &[(&str, T)], unknown: &str) -> Option<T> {
+        self.first(names, |env, name| {
+            let value = env.text(name)?;
+            let found = known.iter().find(|(word, _)| value.eq_ignore_ascii_case(word));
+            if found.is_none() {
+                env.warn(format!("{name} {unknown}"));
+            }
+            found.map(|(_, meaning)| *meaning)
+        })
     }
 
     /// The first of `names` that holds a usable value, as `parse` sees it.
