@@ -21,7 +21,7 @@ use crate::{
         select::Selection,
         watch::{Happening, Watch},
     },
-    metrics::Metrics,
+    metrics::{Gauge, Metrics},
     ring::Ring,
     sys::{
         clock::UnixOffset,
@@ -122,6 +122,7 @@ impl Capture {
             log: Arc::clone(log),
             announces: false,
             forgotten: 0,
+            metrics: Arc::clone(metrics),
             kernel,
         };
         for path in &settings.binary_paths {
@@ -135,6 +136,8 @@ impl Capture {
         let started = minder.started();
         minder.announces = true;
 
+        metrics.set(Gauge::Workers, settings.workers as u64);
+        metrics.set(Gauge::RingBytes, settings.ring_bytes as u64);
         let control = Arc::new(Control::new(UnixOffset::measure()));
         let workers = spawn_workers(&minder.kernel, settings.workers, metrics, &control, |index| {
             duty(index, Arc::clone(&verdicts))
@@ -219,6 +222,7 @@ struct Minder {
     announces: bool,
     /// Connections that were removed from the kernel's map because their process ended.
     forgotten: u64,
+    metrics: Arc<Metrics>,
 }
 
 impl Minder {
@@ -254,6 +258,7 @@ impl Minder {
                 if chores_done.elapsed() >= CHORES {
                     chores_done = Instant::now();
                     control.set_clock(UnixOffset::measure());
+                    self.publish(&self.kernel.tallies().unwrap_or_default());
                     for path in self.attacher.detach_unused(chores_done) {
                         (self.log)(&format!("detached from {}: nothing maps it any more", path.display()));
                     }
@@ -277,10 +282,23 @@ impl Minder {
             worker.stop();
         }
         let tallies = self.kernel.tallies().unwrap_or_default();
+        self.publish(&tallies);
         let opened = tallies.total(KernelTotal::ConnsOpened).events;
         let closed = tallies.total(KernelTotal::ConnsClosed).events + self.forgotten;
         let left = self.kernel.connections().unwrap_or_default();
         Outcome { connections_evicted: opened.saturating_sub(closed + left), tallies }
+    }
+
+    /// Brings own telemetry up to date.
+    fn publish(&self, tallies: &Tallies) {
+        self.metrics.set_kernel(|cause| tallies.dropped(cause), |total| tallies.total(total));
+        self.metrics.publish_ring_peak();
+        let (mut files, mut processes) = (0, 0);
+        for (_, _, users) in self.attacher.targets() {
+            (files, processes) = (files + 1, processes + users as u64);
+        }
+        self.metrics.set(Gauge::FilesAttached, files);
+        self.metrics.set(Gauge::ProcessesAttached, processes);
     }
 
     /// False when it is time to stop.

@@ -27,5 +27,6 @@ pub mod ring;
 pub mod semconv;
 pub mod spool;
 pub mod sys;
+pub mod telemetry;
 pub mod wire;
 pub mod worker;

@@ -89,6 +89,12 @@ pub const EXPORT_BUFFERS_KEPT_MAX: usize = 4;
 /// A buffer that grew beyond this is not kept.
 pub const EXPORT_BUFFER_KEPT_BYTES_MAX: usize = 2 * EXPORT_REQUEST_BYTES_TARGET;
 
+/// Providers of which own telemetry tells the spans apart.
+pub const PROVIDERS_MAX: usize = 64;
+
+/// Connections of those who scrape own telemetry.
+pub const SCRAPES_MAX: usize = 16;
+
 /// What the spool may take of the disk by default.
 pub const SPOOL_BYTES_DEFAULT: u64 = 512 * 1024 * 1024;
 

@@ -1,13 +1,23 @@
 //! What the engine counts about itself: totals, and every loss under its cause.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::{
+    sync::{
+        Mutex, PoisonError,
+        atomic::{AtomicU64, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 
-/// An enum, its names for people and machines, and one atomic counter for each.
+use agentsight_abi::{DropCause, Tally, Total as KernelTotal};
+
+use crate::limits::PROVIDERS_MAX;
+
+/// An enum, its names for people and machines, and what it counts, in the words of its documentation.
 macro_rules! counters {
-    ($(#[$doc:meta])* $enum:ident { $($(#[$variant_doc:meta])* $variant:ident = $name:literal,)* }) => {
+    ($(#[$doc:meta])* $enum:ident { $($(#[doc = $variant_doc:literal])* $variant:ident = $name:literal,)* }) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-        pub enum $enum { $($(#[$variant_doc])* $variant,)* }
+        pub enum $enum { $($(#[doc = $variant_doc])* $variant,)* }
 
         impl $enum {
             /// Every one of them, in the order of their declaration.
@@ -16,6 +26,11 @@ macro_rules! counters {
             /// The name that logs and metrics use.
             pub const fn name(self) -> &'static str {
                 match self { $(Self::$variant => $name,)* }
+            }
+
+            /// What it counts.
+            pub const fn description(self) -> &'static str {
+                match self { $(Self::$variant => concat!($($variant_doc),*).trim_ascii(),)* }
             }
         }
     };
@@ -107,6 +122,8 @@ counters! {
         SpansExported = "spans_exported",
         /// Export requests sent, every attempt counted.
         ExportAttempts = "export_attempts",
+        /// Attempts to export that failed in a way that another one may help.
+        ExportRetries = "export_retries",
         /// Bytes of export requests accepted by the collector, before compression.
         ExportedBytes = "exported_bytes",
         /// Spans written to the spool.
@@ -119,12 +136,30 @@ counters! {
         MetricPointsExported = "metric_points_exported",
         /// Lines written to the terminal or a file.
         Lines = "lines",
+        /// How long workers were busy, all of them together.
+        WorkerBusySeconds = "worker_busy_seconds",
     }
 }
 
 counters! {
     /// What is so right now.
     Gauge {
+        /// Threads that drain the rings.
+        Workers = "workers",
+        /// Bytes of each CPU's ring.
+        RingBytes = "ring_bytes",
+        /// The most that was in any ring within the last second or two.
+        RingFillBytes = "ring_fill_bytes",
+        /// Files with probes.
+        FilesAttached = "files_attached",
+        /// Processes that map such files; one that maps several counts for each.
+        ProcessesAttached = "processes_attached",
+        /// Exchanges that wait for the encoder.
+        ExchangesWaiting = "exchanges_waiting",
+        /// Spans in requests that wait in memory for the collector or the disk.
+        ExportSpansWaiting = "export_spans_waiting",
+        /// Bytes of those requests, before compression.
+        ExportBytesWaiting = "export_bytes_waiting",
         /// Spans in the spool.
         SpoolSpans = "spool_spans",
         /// Bytes of the spool's files.
@@ -134,12 +169,42 @@ counters! {
     }
 }
 
+/// Upper bounds of the buckets of [`Metrics::latency`] but for the last, in seconds.
+pub const LATENCY_BOUNDS: [f64; 12] = [0.005, 0.01, 0.02, 0.04, 0.08, 0.16, 0.32, 0.64, 1.28, 2.56, 5.12, 10.24];
+
+/// What stands for all providers that found no room.
+const OTHER_PROVIDERS: &str = "_OTHER";
+
 /// The counters, shared by every thread of the engine.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub struct Metrics {
     causes: [AtomicU64; Cause::ALL.len()],
     totals: [AtomicU64; Total::ALL.len()],
     gauges: [AtomicU64; Gauge::ALL.len()],
+    /// Copies of what the kernel side counts: events, then bytes.
+    kernel_drops: [[AtomicU64; 2]; DropCause::ALL.len()],
+    kernel_totals: [AtomicU64; KernelTotal::ALL.len()],
+    ring_peak_bytes: AtomicU64,
+    latency: [AtomicU64; LATENCY_BOUNDS.len() + 1],
+    latency_sum_ns: AtomicU64,
+    /// Spans by provider; only ever locked for a moment.
+    providers: Mutex<Vec<(Box<str>, u64)>>,
+}
+
+impl Default for Metrics {
+    fn default() -> Self {
+        Self {
+            causes: [const { AtomicU64::new(0) }; _],
+            totals: [const { AtomicU64::new(0) }; _],
+            gauges: [const { AtomicU64::new(0) }; _],
+            kernel_drops: [const { [const { AtomicU64::new(0) }; 2] }; _],
+            kernel_totals: [const { AtomicU64::new(0) }; _],
+            ring_peak_bytes: AtomicU64::new(0),
+            latency: [const { AtomicU64::new(0) }; _],
+            latency_sum_ns: AtomicU64::new(0),
+            providers: Mutex::default(),
+        }
+    }
 }
 
 // Relaxed everywhere: a counter orders nothing, and readers only want a recent value.
@@ -178,6 +243,70 @@ impl Metrics {
     pub fn gauge(&self, gauge: Gauge) -> u64 {
         self.gauges[gauge as usize].load(Relaxed)
     }
+
+    /// What the kernel side has counted.
+    pub fn set_kernel(&self, drops: impl Fn(DropCause) -> Tally, totals: impl Fn(KernelTotal) -> Tally) {
+        for (&cause, [events, bytes]) in DropCause::ALL.iter().zip(&self.kernel_drops) {
+            let dropped = drops(cause);
+            events.store(dropped.events, Relaxed);
+            bytes.store(dropped.bytes, Relaxed);
+        }
+        for (&total, counter) in KernelTotal::ALL.iter().zip(&self.kernel_totals) {
+            counter.store(totals(total).events, Relaxed);
+        }
+    }
+
+    /// What the kernel side has dropped, as it was last looked at.
+    pub fn kernel_drops(&self, cause: DropCause) -> Tally {
+        let [events, bytes] = &self.kernel_drops[cause as usize];
+        Tally { events: events.load(Relaxed), bytes: bytes.load(Relaxed) }
+    }
+
+    /// What the kernel side has done, as it was last looked at.
+    pub fn kernel_total(&self, total: KernelTotal) -> u64 {
+        self.kernel_totals[total as usize].load(Relaxed)
+    }
+
+    /// A ring was found with so much in it.
+    pub fn ring_filled(&self, bytes: u64) {
+        self.ring_peak_bytes.fetch_max(bytes, Relaxed);
+    }
+
+    /// Publishes the fullest that rings have been since this was last called.
+    pub fn publish_ring_peak(&self) {
+        self.set(Gauge::RingFillBytes, self.ring_peak_bytes.swap(0, Relaxed));
+    }
+
+    /// An attempt to export took so long.
+    pub fn attempt_took(&self, duration: Duration) {
+        let seconds = duration.as_secs_f64();
+        let bucket = LATENCY_BOUNDS.partition_point(|&bound| bound < seconds);
+        self.latency[bucket].fetch_add(1, Relaxed);
+        self.latency_sum_ns.fetch_add(u64::try_from(duration.as_nanos()).unwrap_or(u64::MAX), Relaxed);
+    }
+
+    /// How many attempts took how long: the buckets of [`LATENCY_BOUNDS`], and all together in seconds.
+    pub fn latency(&self) -> ([u64; LATENCY_BOUNDS.len() + 1], f64) {
+        let counts = std::array::from_fn(|bucket| self.latency[bucket].load(Relaxed));
+        (counts, self.latency_sum_ns.load(Relaxed) as f64 / 1e9)
+    }
+
+    /// Counts spans of a provider.
+    pub fn count_provider(&self, provider: &str, spans: u64) {
+        let mut providers = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
+        let known = providers.iter().position(|(known, _)| **known == *provider);
+        let name = if known.is_none() && providers.len() >= PROVIDERS_MAX { OTHER_PROVIDERS } else { provider };
+        match providers.iter_mut().find(|(known, _)| **known == *name) {
+            Some((_, counted)) => *counted += spans,
+            None => providers.push((name.into(), spans)),
+        }
+    }
+
+    /// Shows the spans of each provider.
+    pub fn providers(&self, mut show: impl FnMut(&str, u64)) {
+        let providers = self.providers.lock().unwrap_or_else(PoisonError::into_inner);
+        providers.iter().for_each(|(provider, spans)| show(provider, *spans));
+    }
 }
 
 #[cfg(test)]
@@ -185,6 +314,19 @@ mod tests {
     use std::collections::HashSet;
 
     use super::*;
+
+    #[test]
+    fn providers_beyond_the_bound_are_counted_together() {
+        let metrics = Metrics::default();
+        for _ in 0..2 {
+            (0..PROVIDERS_MAX + 5).for_each(|number| metrics.count_provider(&format!("host-{number}"), 1));
+        }
+        let mut counted = vec![];
+        metrics.providers(|provider, spans| counted.push((provider.to_owned(), spans)));
+        assert_eq!(counted.len(), PROVIDERS_MAX + 1);
+        assert_eq!(counted.last(), Some(&(OTHER_PROVIDERS.to_owned(), 10)));
+        assert_eq!(counted.iter().map(|(_, spans)| spans).sum::<u64>(), 2 * (PROVIDERS_MAX as u64 + 5));
+    }
 
     #[test]
     fn each_cause_counts_on_its_own() {

@@ -251,6 +251,7 @@ impl Drain {
         let mut pause = PAUSE_MIN;
         let mut chores_done_ns = monotonic_ns();
         loop {
+            let woke_ns = monotonic_ns();
             // Read before the rings are: what these say has happened, the rings have told by now.
             let stop = self.control.stop.load(Ordering::Acquire);
             let ended: Vec<u32> = self.inbox.try_iter().flatten().collect();
@@ -263,6 +264,7 @@ impl Drain {
                 return;
             }
             let now_ns = monotonic_ns();
+            self.metrics.add(Total::WorkerBusySeconds, now_ns.saturating_sub(woke_ns));
             if now_ns.saturating_sub(chores_done_ns) >= CHORES_NS {
                 self.work.chores(now_ns, UnixOffset(self.control.clock.load(Ordering::Relaxed)));
                 chores_done_ns = now_ns;
@@ -277,6 +279,7 @@ impl Drain {
     fn drain_all(&mut self) -> bool {
         let mut any = false;
         for ring in &mut self.rings {
+            self.metrics.ring_filled(ring.filled());
             let work = &mut self.work;
             let drained = ring.drain(TURN_BYTES, |record| work.record(&record));
             if drained.records > 0 {

@@ -1,7 +1,8 @@
 //! Flags that several subcommands share, each declared once.
 
-use std::{path::PathBuf, time::Duration};
+use std::{path::PathBuf, sync::Arc, time::Duration};
 
+use anyhow::Context as _;
 use clap::Args;
 
 use crate::{
@@ -10,8 +11,10 @@ use crate::{
     flow::Roles,
     genai,
     kernel::select::{Selection, cgroup_id},
-    limits::CONTENT_BYTES_DEFAULT,
+    limits::{CONTENT_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT, SPOOL_BYTES_MIN},
+    metrics::Metrics,
     output::Style,
+    spool, telemetry,
 };
 
 /// What is exported, and what the user should know about it.
@@ -81,6 +84,25 @@ pub struct OutputOptions {
     /// and between chunks. Off by default; with --otel, OTEL_METRICS_EXPORTER=otlp turns them on as well
     #[arg(long)]
     pub otel_metrics: bool,
+    /// Keep spans that the collector doesn't take in time in this folder, and send them in order when it is back, also
+    /// in the next run; `off` keeps them in memory only, for a while. [default: /var/lib/agentsight/spool, without
+    /// root $XDG_STATE_HOME/agentsight/spool; of replay: off]
+    #[arg(long, value_name = "FOLDER|off")]
+    pub spool: Option<PathBuf>,
+    /// What the spool may take of the disk; when it is full the oldest spans go first
+    #[arg(long, value_name = "BYTES", value_parser = spool_bytes, default_value = "512M")]
+    pub spool_max_bytes: u64,
+    /// Drop spans that have been in the spool for so long; s, m, h and d are understood
+    #[arg(long, value_name = "TIME", value_parser = age, default_value = "3d")]
+    pub spool_max_age: Duration,
+    /// When what is spooled must be on the disk, to outlive a crash of the machine: before it counts as kept, within
+    /// a second, or when the system sees fit. A crash of agentsight alone loses nothing that is in the spool
+    #[arg(long, value_name = "WHEN", value_enum, default_value_t)]
+    pub spool_fsync: spool::Sync,
+    /// Serve counters of the engine itself as Prometheus text at this address and port, under /metrics, with a
+    /// /healthz beside them; a port alone is one of loopback. docs/metrics.md lists them
+    #[arg(long, value_name = "ADDRESS:PORT")]
+    pub metrics_listen: Option<telemetry::Listen>,
     /// Put prompts and completions on the spans (gen_ai.input.messages, gen_ai.output.messages and so on)
     #[arg(long)]
     pub otel_capture_content: bool,
@@ -167,6 +189,29 @@ impl OutputOptions {
         Ok(export)
     }
 
+    /// Where spans are kept that the collector doesn't take in time: where the flag says, else in
+    /// `default`.
+    pub fn spool(&self, default: Option<PathBuf>) -> anyhow::Result<Option<spool::Settings>> {
+        if let Some(folder) = &self.spool
+            && !self.otel
+        {
+            return Err(UsageError(format!("--spool {} needs --otel", folder.display())).into());
+        }
+        let folder = self.spool.clone().or(default).filter(|folder| folder.as_os_str() != "off");
+        Ok(folder.map(|folder| spool::Settings {
+            folder,
+            bounds: spool::Bounds { bytes_max: self.spool_max_bytes, age_max: self.spool_max_age },
+            sync: self.spool_fsync,
+        }))
+    }
+
+    /// Serves own telemetry for as long as what this returns lives, when that is asked for.
+    pub fn serve(&self, metrics: &Arc<Metrics>) -> anyhow::Result<Option<telemetry::Server>> {
+        let Some(listen) = self.metrics_listen else { return Ok(None) };
+        let server = telemetry::Server::start(listen, Arc::clone(metrics));
+        server.map(Some).with_context(|| format!("can't serve metrics on {} (--metrics-listen)", listen.0))
+    }
+
     fn endpoint_text(&self) -> String {
         self.otel_endpoint.as_deref().map(|endpoint| format!(" (it is {endpoint})")).unwrap_or_default()
     }
@@ -215,6 +260,25 @@ fn ring_bytes(text: &str) -> Result<usize, String> {
     }
 }
 
+fn spool_bytes(text: &str) -> Result<u64, String> {
+    let bytes = bytes(text)? as u64;
+    if bytes < SPOOL_BYTES_MIN { Err("at least 1M".into()) } else { Ok(bytes) }
+}
+
+/// A number of seconds, or of what the letter behind it says.
+fn age(text: &str) -> Result<Duration, String> {
+    let digits = text.trim_end_matches(['s', 'm', 'h', 'd']);
+    let unit = match &text[digits.len()..] {
+        "" | "s" => 1,
+        "m" => 60,
+        "h" => 60 * 60,
+        "d" => 24 * 60 * 60,
+        _ => return Err("a time such as 90s, 30m, 12h or 3d".into()),
+    };
+    let number: u32 = digits.parse().map_err(|_| "a time such as 90s, 30m, 12h or 3d".to_owned())?;
+    if number == 0 { Err("more than no time".into()) } else { Ok(Duration::from_secs(u64::from(number) * unit)) }
+}
+
 fn seconds(text: &str) -> Result<Duration, String> {
     let seconds: f64 = text.parse().map_err(|_| "a number of seconds, such as 30 or 0.5".to_owned())?;
     match Duration::try_from_secs_f64(seconds) {
@@ -229,6 +293,11 @@ impl Default for OutputOptions {
             otel: false,
             otel_endpoint: None,
             otel_metrics: false,
+            metrics_listen: None,
+            spool: None,
+            spool_max_bytes: SPOOL_BYTES_DEFAULT,
+            spool_max_age: spool::Bounds::default().age_max,
+            spool_fsync: spool::Sync::default(),
             otel_capture_content: false,
             content_max: CONTENT_BYTES_DEFAULT,
             role: Roles::default(),
@@ -279,6 +348,15 @@ mod tests {
         for wrong in ["", "K", "8T", "-4", "3M", "4K", "2G", "99999999999999999999"] {
             assert!(ring_bytes(wrong).is_err(), "{wrong}");
         }
+        assert_eq!((spool_bytes("1M"), spool_bytes("512M")), (Ok(1 << 20), Ok(SPOOL_BYTES_DEFAULT)));
+        assert!(spool_bytes("1023K").is_err());
+        for (text, seconds) in [("90", 90), ("90s", 90), ("2m", 120), ("12h", 43_200), ("3d", 259_200)] {
+            assert_eq!(age(text), Ok(Duration::from_secs(seconds)), "{text}");
+        }
+        for wrong in ["", "d", "0", "0h", "-1", "1.5h", "3w", "1hh", "99999999999"] {
+            assert!(age(wrong).is_err(), "{wrong}");
+        }
+        assert_eq!(spool::Bounds::default().age_max, age("3d").unwrap());
         assert_eq!(seconds("0.5"), Ok(Duration::from_millis(500)));
         for wrong in ["soon", "-1", "0", "1e99", "NaN"] {
             assert!(seconds(wrong).is_err(), "{wrong}");

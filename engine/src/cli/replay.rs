@@ -48,11 +48,19 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     // Before anything is started: a file that is no recording is the likeliest mistake.
     Recording::open(&options.file).with_context(reading)?;
     let metrics = Arc::new(Metrics::default());
+    let _server = options.output.serve(&metrics)?;
     let queues = Queues::new(1, EXCHANGE_QUEUE_MAX);
     let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
     let exporter = Exporter::spawn(
         inlet,
-        outputs(export.spans, export.metrics, options.output.style(options.quiet), &metrics)?,
+        // A recording can be replayed again, so nothing is kept unless that is asked for.
+        outputs(
+            export.spans,
+            options.output.spool(None)?,
+            export.metrics,
+            options.output.style(options.quiet),
+            &metrics,
+        )?,
         Arc::clone(&metrics),
         log,
     )?;

@@ -20,6 +20,7 @@ use crate::{
     limits::EXCHANGE_QUEUE_MAX,
     metrics::{Metrics, Total},
     output::{Lines, Style},
+    spool,
     sys::{clock::UnixOffset, process},
     worker::{Duty, Queues},
 };
@@ -41,10 +42,14 @@ pub struct Plan {
     pub idle: Duration,
     /// Where spans are exported to.
     pub otlp: Option<config::Settings>,
+    /// Where spans are kept that the collector doesn't take in time.
+    pub spool: Option<spool::Settings>,
     /// Where metrics are exported to.
     pub metrics: Option<config::MetricSettings>,
     /// How calls are shown on standard output.
     pub lines: Option<Style>,
+    /// The counters, which may be served already.
+    pub counters: Arc<Metrics>,
     /// Where notes go.
     pub log: Log,
 }
@@ -67,8 +72,10 @@ impl Plan {
             call: output.call(),
             idle: output.idle_timeout,
             otlp: settings,
+            spool: None,
             metrics: None,
             lines: None,
+            counters: Arc::default(),
             log: quiet(),
         })
     }
@@ -77,12 +84,13 @@ impl Plan {
 /// The exporter's outputs, lines on standard output among them.
 pub fn outputs(
     otlp: Option<config::Settings>,
+    spool: Option<spool::Settings>,
     otlp_metrics: Option<config::MetricSettings>,
     lines: Option<Style>,
     metrics: &Arc<Metrics>,
 ) -> anyhow::Result<Outputs> {
     let lines = lines.map(|style| Lines::new(style, Box::new(io::stdout()), Arc::clone(metrics))).transpose()?;
-    Ok(Outputs { otlp, metrics: otlp_metrics, lines })
+    Ok(Outputs { otlp, spool, own_metrics: otlp_metrics.is_some(), metrics: otlp_metrics, lines })
 }
 
 /// Notes that nobody reads.
@@ -126,11 +134,11 @@ impl Ended {
 impl Running {
     /// Starts everything.
     pub fn start(plan: Plan) -> anyhow::Result<Self> {
-        let metrics = Arc::new(Metrics::default());
+        let metrics = plan.counters;
         let workers = plan.capture.workers;
         let queues = Queues::new(workers, EXCHANGE_QUEUE_MAX);
         let inlet = Inlet { exchanges: Arc::clone(&queues.exchanges), arenas: queues.arenas.clone() };
-        let outputs = outputs(plan.otlp, plan.metrics, plan.lines, &metrics)?;
+        let outputs = outputs(plan.otlp, plan.spool, plan.metrics, plan.lines, &metrics)?;
         let broken = outputs.lines.as_ref().map(Lines::broken);
         let ids = IdSource::random();
         let clock = UnixOffset::measure();
@@ -193,6 +201,9 @@ pub fn summary(ended: &Ended, exports: bool) -> String {
     );
     if exports {
         text.push_str(&format!(", {} spans exported", ended.report.exported));
+    }
+    if ended.report.kept > 0 {
+        text.push_str(&format!(", {} kept in the spool for the next run", ended.report.kept));
     }
     let points = total(Total::MetricPointsExported);
     if points > 0 {

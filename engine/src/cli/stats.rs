@@ -7,7 +7,7 @@ use anyhow::Context as _;
 use serde_json::{Map, Value, json};
 
 use super::run::Ended;
-use crate::metrics::{Metrics, Total};
+use crate::metrics::{Gauge, Metrics, Total};
 
 /// What the engine did, as one object: totals, and under `drops` every cause that lost something.
 pub fn of_capture(ended: &Ended) -> Value {
@@ -34,6 +34,10 @@ pub fn of_metrics(metrics: &Metrics) -> Value {
         "exchanges": total(Total::Exchanges),
         "spans": total(Total::Spans),
         "exported": total(Total::SpansExported),
+        "spooled": total(Total::SpansSpooled),
+        "spool_found": total(Total::SpansFound),
+        "spool_left": metrics.gauge(Gauge::SpoolSpans),
+        "spool_bytes_damaged": total(Total::SpoolBytesDamaged),
         "export_attempts": total(Total::ExportAttempts),
         "exported_bytes": total(Total::ExportedBytes),
         "metric_points_exported": total(Total::MetricPointsExported),

@@ -4,6 +4,7 @@ use std::{
     ffi::OsString,
     os::unix::process::ExitStatusExt as _,
     process::{Child, Command, ExitCode, ExitStatus},
+    sync::Arc,
     time::{Duration, Instant},
 };
 
@@ -15,9 +16,13 @@ use super::{
     run::{Ended, Plan, Running, SHUTDOWN_MAX, notes, summary},
     stats,
 };
-use crate::sys::{
-    signals, spawn,
-    wait::{Waiter, Waker},
+use crate::{
+    metrics::Metrics,
+    spool,
+    sys::{
+        signals, spawn,
+        wait::{Waiter, Waker},
+    },
 };
 
 /// How often an end other than a signal is looked for.
@@ -53,14 +58,21 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     }
     let stop = Waker::new()?;
     signals::stop_on_signal(stop.clone())?;
+    let counters = Arc::new(Metrics::default());
+    let server = options.output.serve(&counters)?;
+    if let Some(server) = &server {
+        note(&format!("metrics are at http://{}/metrics", server.address()));
+    }
     let running = Running::start(Plan {
         capture: settings,
         roles: options.output.role,
         call: options.output.call(),
         idle: options.output.idle_timeout,
+        spool: options.output.spool(spool::default_folder())?.filter(|_| exports),
         otlp: export.spans,
         metrics: export.metrics,
         lines: options.output.style(options.capture.quiet),
+        counters,
         log: notes(!options.capture.quiet),
     })?;
     for (path, functions, users) in &running.started.targets {

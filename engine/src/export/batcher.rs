@@ -21,7 +21,7 @@ use super::{
 use crate::{
     exchange::Exchange,
     limits,
-    metrics::{Cause, Metrics, Total},
+    metrics::{Cause, Gauge, Metrics, Total},
 };
 
 const SIZE_LIMITS: SizeLimits =
@@ -45,15 +45,26 @@ pub(super) struct Batcher {
 
 /// What is closed and has not yet met its end. The batcher alone adds, so what it reads can only
 /// be too much by the time it decides, never too little; nothing else is ordered by these.
-#[derive(Debug, Default)]
+#[derive(Debug)]
 pub(super) struct Waiting {
+    spans_max: usize,
     spans: AtomicUsize,
     bytes: AtomicUsize,
 }
 
 impl Waiting {
-    fn fits(&self, batch: &EncodedBatch, spans_max: usize) -> bool {
-        self.spans.load(Relaxed) + batch.records as usize <= spans_max
+    /// Nothing waits, and no more spans than these may.
+    pub(super) fn new(spans_max: usize) -> Self {
+        Self { spans_max, spans: AtomicUsize::new(0), bytes: AtomicUsize::new(0) }
+    }
+
+    /// It is time to find another place for what waits.
+    pub(super) fn is_half_full(&self) -> bool {
+        self.spans.load(Relaxed) > self.spans_max / 2 || self.bytes.load(Relaxed) > limits::EXPORT_WAITING_BYTES_MAX / 2
+    }
+
+    fn fits(&self, batch: &EncodedBatch) -> bool {
+        self.spans.load(Relaxed) + batch.records as usize <= self.spans_max
             && self.bytes.load(Relaxed) + batch.body.len() <= limits::EXPORT_WAITING_BYTES_MAX
     }
 
@@ -101,7 +112,7 @@ impl Batcher {
     pub(super) fn new(settings: &Settings, metrics: Arc<Metrics>) -> (Self, Outlet) {
         let envelope = Signal::Traces.envelope(settings);
         let (closed, queue) = mpsc::unbounded_channel();
-        let waiting = Arc::new(Waiting::default());
+        let waiting = Arc::new(Waiting::new(settings.batch.waiting_spans_max));
         let batcher = Self {
             limits: settings.batch,
             attributes: settings.attributes,
@@ -125,6 +136,7 @@ impl Batcher {
             return;
         }
         self.metrics.add(Total::Spans, 1);
+        exchange.call.with(|call| self.metrics.count_provider(call.provider, 1));
         let mut appended = span::append(exchange, &self.attributes, &mut self.name, &mut self.open);
         if appended == Appended::Full {
             self.close();
@@ -144,6 +156,8 @@ impl Batcher {
 
     /// Closes the open request when its first span has waited long enough.
     pub(super) fn close_if_due(&mut self) {
+        self.metrics.set(Gauge::ExportSpansWaiting, self.waiting.spans.load(Relaxed) as u64);
+        self.metrics.set(Gauge::ExportBytesWaiting, self.waiting.bytes.load(Relaxed) as u64);
         if self.open.records() > 0 && self.opened.elapsed() >= self.limits.delay {
             self.close();
         }
@@ -161,7 +175,7 @@ impl Batcher {
         let records = body.records() as u64;
         let body = Bytes::from_owner(Pooled { body: Some(body), buffers: Arc::clone(&self.buffers) });
         let batch = EncodedBatch { signal: Signal::Traces, encoding: self.envelope.encoding(), records, body };
-        if !self.waiting.fits(&batch, self.limits.waiting_spans_max) {
+        if !self.waiting.fits(&batch) {
             self.metrics.lost(Cause::ExportQueueFull, records);
             return;
         }

@@ -10,10 +10,7 @@ use std::{
 use bumpalo::Bump;
 use crossbeam_queue::ArrayQueue;
 use thiserror::Error;
-use tokio::{
-    sync::oneshot,
-    time::{Instant, sleep_until},
-};
+use tokio::{sync::oneshot, time::Instant};
 
 use super::{
     batcher::Batcher,
@@ -26,8 +23,9 @@ use super::{
 use crate::{
     exchange::Exchange,
     limits,
-    metrics::{Cause, Metrics, Total},
+    metrics::{Cause, Gauge, Metrics, Total},
     output::Lines,
+    spool,
 };
 
 /// Where exchanges come from and their arenas go back to.
@@ -43,8 +41,12 @@ pub struct Inlet {
 pub struct Outputs {
     /// Spans to a collector.
     pub otlp: Option<Settings>,
+    /// Where spans are kept that the collector doesn't take in time; without this they are lost then.
+    pub spool: Option<spool::Settings>,
     /// Metrics to a collector.
     pub metrics: Option<MetricSettings>,
+    /// The engine's own counters among those metrics.
+    pub own_metrics: bool,
     /// Lines.
     pub lines: Option<Lines>,
 }
@@ -74,6 +76,8 @@ pub struct Report {
     pub exchanges: u64,
     /// Spans that the collector accepted.
     pub exported: u64,
+    /// Spans that are in the spool, those of earlier runs among them.
+    pub kept: u64,
     /// What was lost, by cause.
     pub losses: Vec<(Cause, u64)>,
 }
@@ -83,13 +87,19 @@ impl Exporter {
     pub fn spawn(inlet: Inlet, outputs: Outputs, metrics: Arc<Metrics>, log: Log) -> Result<Self, SpawnError> {
         let delivery = match outputs.otlp {
             Some(settings) => {
-                let (batcher, outlet) = Batcher::new(&settings, Arc::clone(&metrics));
-                Some((batcher, outlet, Client::new(settings, Arc::clone(&metrics), Arc::clone(&log))?))
+                let (batcher, mut outlet) = Batcher::new(&settings, Arc::clone(&metrics));
+                let mut client = Client::new(settings, Arc::clone(&metrics), Arc::clone(&log))?;
+                if let Some(settings) = outputs.spool {
+                    outlet = outlet.with_spool(settings, Arc::clone(&log))?;
+                    client = client.for_kept_batches();
+                }
+                Some((batcher, outlet, client))
             }
             None => None,
         };
         let meter = outputs.metrics.map(|settings| Meter::new(settings, Arc::clone(&metrics), Arc::clone(&log)));
         let meter = meter.transpose()?;
+        let meter = meter.map(|meter| if outputs.own_metrics { meter.with_own() } else { meter });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
         let (stop, stopped) = oneshot::channel();
         let encoder = Encoder { inlet, lines: outputs.lines, meter, metrics: Arc::clone(&metrics) };
@@ -101,8 +111,8 @@ impl Exporter {
         Ok(Self { thread, stop, metrics })
     }
 
-    /// Delivers what is there, for up to `limit`; what is left then is dropped and counted. The
-    /// workers have to be done by now.
+    /// Delivers what is there, for up to `limit`; what is left then stays in the spool, or is dropped
+    /// and counted. The workers have to be done by now.
     pub fn shutdown(self, limit: Duration) -> Report {
         // An error of either means that the thread panicked; the counters still hold.
         let _ = self.stop.send(Instant::now() + limit.min(LIMIT_MAX));
@@ -121,6 +131,7 @@ impl Report {
         Self {
             exchanges: metrics.total(Total::Exchanges),
             exported: metrics.total(Total::SpansExported),
+            kept: metrics.gauge(Gauge::SpoolSpans),
             losses: metrics.all_losses().collect(),
         }
     }
@@ -129,6 +140,9 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, out: &mut fmt::Formatter<'_>) -> fmt::Result {
         write!(out, "{} exchanges, {} spans exported", self.exchanges, self.exported)?;
+        if self.kept > 0 {
+            write!(out, ", {} kept in the spool for the next run", self.kept)?;
+        }
         for (cause, count) in &self.losses {
             write!(out, ", {count} lost ({})", cause.name())?;
         }
@@ -160,13 +174,7 @@ impl Encoder {
         let (mut batcher, delivery) = match delivery {
             Some((batcher, outlet, client)) => {
                 let (last_call, called) = oneshot::channel();
-                let time_is_over = async {
-                    // Without a word, this thread has panicked.
-                    if let Ok(deadline) = called.await {
-                        sleep_until(deadline).await;
-                    }
-                };
-                (Some(batcher), Some((tokio::spawn(outlet.deliver(client, time_is_over)), last_call)))
+                (Some(batcher), Some((tokio::spawn(outlet.deliver(client, called)), last_call)))
             }
             None => (None, None),
         };
@@ -216,6 +224,7 @@ impl Encoder {
 
     /// Handles what waits, up to a bound, and tells how many there were.
     fn take_turn(&mut self, batcher: &mut Option<Batcher>) -> usize {
+        self.metrics.set(Gauge::ExchangesWaiting, self.inlet.exchanges.len() as u64);
         for handled in 0..TURN {
             let Some(exchange) = self.inlet.exchanges.pop() else { return handled };
             self.metrics.add(Total::Exchanges, 1);

@@ -14,7 +14,10 @@ use hyper_util::{
     client::legacy::Client as HttpClient,
     rt::{TokioExecutor, TokioTimer},
 };
-use tokio::time::{Duration, Instant, sleep_until, timeout_at};
+use tokio::{
+    sync::watch,
+    time::{Duration, Instant, sleep_until, timeout_at},
+};
 
 use super::{
     answer::{self, Attempt, Trouble, shorten},
@@ -43,6 +46,10 @@ pub struct Client {
     metrics: Arc<Metrics>,
     log: Log,
     journal: Journal,
+    /// Batches that can't be sent are kept by somebody.
+    keeps: bool,
+    /// The last attempt did not get through.
+    failing: watch::Sender<bool>,
 }
 
 impl Client {
@@ -60,8 +67,29 @@ impl Client {
             .http2_keep_alive_timeout(HTTP2_PONG_WITHIN)
             .build(tls::connector(tls, route));
         let backoff = Backoff::new(&settings.retry);
-        let journal = Journal::default();
-        Ok(Self { http, proxy_authorization, settings, backoff, not_before: None, metrics, log, journal })
+        Ok(Self {
+            http,
+            proxy_authorization,
+            settings,
+            backoff,
+            not_before: None,
+            metrics,
+            log,
+            journal: Journal::default(),
+            keeps: false,
+            failing: watch::Sender::new(false),
+        })
+    }
+
+    /// The same, for batches that somebody keeps when they can't be sent.
+    pub fn for_kept_batches(mut self) -> Self {
+        self.keeps = true;
+        self
+    }
+
+    /// Whether the last attempt failed and will be followed by another.
+    pub fn failing(&self) -> watch::Receiver<bool> {
+        self.failing.subscribe()
     }
 
     /// Sends a batch, again and again where that is allowed and until the time for it is over. The
@@ -85,6 +113,7 @@ impl Client {
             let trouble = match self.attempt(&content, deadline).await {
                 Attempt::Done(outcome) => {
                     self.not_before = None;
+                    self.failing.send_replace(false);
                     self.backoff.reset();
                     break outcome;
                 }
@@ -94,6 +123,7 @@ impl Client {
                         None => self.backoff.pause(),
                     };
                     self.not_before = Some(Instant::now() + pause);
+                    self.failing.send_replace(true);
                     trouble
                 }
             };
@@ -103,8 +133,11 @@ impl Client {
                 break Outcome::Later { why: trouble.why };
             }
         };
-        let line = self.journal.done(&outcome, batch.signal.records());
-        self.say(line);
+        // What is kept is not lost, and that it fails has been said.
+        if !(self.keeps && matches!(outcome, Outcome::Later { .. })) {
+            let line = self.journal.done(&outcome, batch.signal.records());
+            self.say(line);
+        }
         outcome
     }
 
@@ -124,6 +157,16 @@ impl Client {
         self.metrics.add(Total::ExportAttempts, 1);
         let limit = self.settings.retry.attempt_timeout.map(|limit| Instant::now() + limit);
         let limit = limit.map_or(deadline, |limit| Some(earlier(limit, deadline)));
+        let began = Instant::now();
+        let attempt = self.attempt_until(content, limit).await;
+        self.metrics.attempt_took(began.elapsed());
+        if let Attempt::Again { .. } = attempt {
+            self.metrics.add(Total::ExportRetries, 1);
+        }
+        attempt
+    }
+
+    async fn attempt_until(&self, content: &Content, limit: Option<Instant>) -> Attempt {
         let request = self.http.request(self.request(content));
         let response = match limit {
             None => request.await,

@@ -10,6 +10,8 @@ use std::{
 
 use thiserror::Error;
 
+use crate::sys::process::effective_user;
+
 /// Engines that can have a spool in one folder at the same time.
 const SHARES_MAX: u32 = 16;
 
@@ -103,9 +105,7 @@ fn make(path: &Path) -> Result<(), FolderError> {
     if !is.is_dir() {
         return Err(io::Error::from(io::ErrorKind::NotADirectory).into());
     }
-    // The owner of /proc/self is who we act as.
-    let us = fs::metadata("/proc/self").map_or(is.uid(), |proc| proc.uid());
-    if is.uid() != us || is.permissions().mode() & 0o022 != 0 {
+    if is.uid() != effective_user() || is.permissions().mode() & 0o022 != 0 {
         return Err(FolderError::NotOurs);
     }
     Ok(())
@@ -113,14 +113,14 @@ fn make(path: &Path) -> Result<(), FolderError> {
 
 /// Where spools are by convention: in what systemd gives a service, in `/var/lib` for root, else in
 /// the user's state folder. `None` when there is none of these.
-pub fn default_folder(is_root: bool) -> Option<PathBuf> {
+pub fn default_folder() -> Option<PathBuf> {
     let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
     if let Some(state) = env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from))
         && state.is_absolute()
     {
         return Some(state.join("spool"));
     }
-    if is_root {
+    if effective_user() == 0 {
         return Some(PathBuf::from("/var/lib/agentsight/spool"));
     }
     let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?;

@@ -7,7 +7,7 @@ use std::{
         mpsc::{Receiver, RecvTimeoutError, Sender, channel},
     },
     thread,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 use super::{
@@ -26,7 +26,10 @@ const CHORES: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub enum Event {
     /// What an earlier run left is open. The first event.
-    Opened,
+    Opened {
+        /// There is something.
+        holds: bool,
+    },
     /// The last group of batches, as far as it goes to the one with this id, is kept. Of the rest,
     /// if any, nothing is.
     Written {
@@ -128,12 +131,18 @@ impl<T: FnMut(Event)> Keeper<T> {
         if self.settings.folder.exists() {
             self.open();
         }
-        (self.tell)(Event::Opened);
+        let holds = self.store.as_ref().is_some_and(|store| store.left().bytes > 0);
+        (self.tell)(Event::Opened { holds });
+        let mut chores_done = Instant::now();
         loop {
             match inbox.recv_timeout(CHORES) {
                 Ok(Order::End) | Err(RecvTimeoutError::Disconnected) => break,
                 Ok(order) => self.follow(order),
-                Err(RecvTimeoutError::Timeout) => self.on_disk(Store::tick),
+                Err(RecvTimeoutError::Timeout) => {}
+            }
+            if chores_done.elapsed() >= CHORES {
+                chores_done = Instant::now();
+                self.on_disk(Store::tick);
             }
             self.publish();
         }

@@ -237,7 +237,8 @@ impl Store {
         self.next_number += 1;
         self.segments.push_back(segment);
         self.tail_is_open = true;
-        if self.sync == Sync::Always { self.folder.sync() } else { Ok(()) }
+        // Else the file's name may be lost where its content is not.
+        if self.sync == Sync::Never { Ok(()) } else { self.folder.sync() }
     }
 
     /// Drops the oldest segments until there is room for `bytes`.

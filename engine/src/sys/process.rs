@@ -105,6 +105,13 @@ fn parse_mapping(line: &str) -> Option<MappedFile> {
     })
 }
 
+/// The user as whom this process acts.
+#[expect(unsafe_code, reason = "geteuid has no safe wrapper in the standard library")]
+pub fn effective_user() -> u32 {
+    // SAFETY: no pointers, and it can't fail.
+    unsafe { libc::geteuid() }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

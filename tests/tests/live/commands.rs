@@ -32,7 +32,8 @@ fn spans_arrive_at_a_collector_that_was_away() {
     let Some(live) = Live::begin() else { return };
     // The first answers are refusals that may be retried.
     let receiver = Receiver::start_refusing([503, 429]).unwrap();
-    let mut engine = Engine::spawn(live.folder.path(), &["trace", "--otel", "--otel-endpoint", &receiver.url()]);
+    let mut engine =
+        Engine::spawn(live.folder.path(), &["trace", "--spool", "off", "--otel", "--otel-endpoint", &receiver.url()]);
     engine.wait_until_ready();
     let sendings = live.sendings(mixed("export", 30));
     drive::send(&live, "threads", &sendings.chunks(10).collect::<Vec<_>>(), 2);
@@ -55,7 +56,7 @@ fn the_environment_says_where_and_as_what() {
     let Some(live) = Live::begin() else { return };
     let receiver = Receiver::start().unwrap();
     let child = Command::new(agentsight())
-        .args(["debug", "trace", "--otel", "--duration", "6"])
+        .args(["debug", "trace", "--spool", "off", "--otel", "--duration", "6"])
         .env("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url())
         .env("OTEL_SERVICE_NAME", "watcher")
         .env("OTEL_RESOURCE_ATTRIBUTES", "deployment.environment.name=test,team=a%20b")
@@ -186,7 +187,8 @@ fn the_second_signal_ends_it_at_once() {
     // A collector that never answers keeps the flush waiting.
     let silent = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
     let endpoint = format!("http://{}", silent.local_addr().unwrap());
-    let mut engine = Engine::spawn(live.folder.path(), &["trace", "--otel", "--otel-endpoint", &endpoint]);
+    let mut engine =
+        Engine::spawn(live.folder.path(), &["trace", "--spool", "off", "--otel", "--otel-endpoint", &endpoint]);
     engine.wait_until_ready();
     let sendings = live.sendings(mixed("signals", 10));
     drive::send(&live, "threads", &[&sendings], 1);
@@ -207,7 +209,7 @@ fn a_collector_that_is_not_there_is_told_and_ends_nothing() {
     let Some(live) = Live::begin() else { return };
     let port = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().port();
     let endpoint = format!("http://127.0.0.1:{port}");
-    let engine = live.engine(&["--otel", "--otel-endpoint", &endpoint]);
+    let engine = live.engine(&["--spool", "off", "--otel", "--otel-endpoint", &endpoint]);
     let sendings = live.sendings(mixed("nobody", 6));
     drive::send(&live, "threads", &[&sendings], 1);
     assert!(wait_for(&engine, &sendings));

@@ -13,7 +13,7 @@ use super::{
 };
 use crate::{limits, semconv::metric as name};
 
-const SIZE_LIMITS: SizeLimits =
+pub(super) const SIZE_LIMITS: SizeLimits =
     SizeLimits { target_bytes: limits::EXPORT_REQUEST_BYTES_TARGET, bytes_max: limits::EXPORT_REQUEST_BYTES_MAX };
 
 /// A metric is one record of a request, and has to fit into one.

@@ -11,6 +11,7 @@ mod collect;
 mod histogram;
 mod instrument;
 mod labels;
+mod own;
 mod recorder;
 #[cfg(test)]
 mod tests;
@@ -20,7 +21,7 @@ use std::{
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use agentsight_otlp::{Envelope, metric::Temporality};
+use agentsight_otlp::{Envelope, Kind, metric::Temporality};
 use hyper::body::Bytes;
 use tokio::{
     sync::{Mutex, OwnedMutexGuard},
@@ -53,6 +54,14 @@ pub(super) struct Meter {
     client: Arc<Mutex<Client>>,
     sending: Option<Sending>,
     metrics: Arc<Metrics>,
+    own: Option<Own>,
+}
+
+/// What is needed to export the engine's own counters.
+struct Own {
+    envelope: Envelope,
+    /// When the engine was started.
+    start_unix_nano: u64,
 }
 
 /// A collection on its way.
@@ -74,7 +83,17 @@ impl Meter {
             client: Arc::new(Mutex::new(client)),
             sending: None,
             metrics,
+            own: None,
         })
+    }
+
+    /// With the engine's own counters beside them.
+    pub(super) fn with_own(mut self) -> Self {
+        let transport = &self.settings.transport;
+        let envelope =
+            Envelope::encoded(transport.encoding, Kind::Metrics, transport.resource.as_slice(), own::SCOPE, "");
+        self.own = Some(Own { envelope, start_unix_nano: self.start_unix_nano });
+        self
     }
 
     pub(super) fn record(&mut self, exchange: &Exchange) {
@@ -126,7 +145,11 @@ impl Meter {
         // The clock may have been set back.
         let end_unix_nano = unix_nano().max(self.start_unix_nano);
         let span = Span { temporality, start_unix_nano: self.start_unix_nano, end_unix_nano };
-        let collected = collect(&self.recorder, &self.envelope, span);
+        let mut collected = collect(&self.recorder, &self.envelope, span);
+        if let Some(Own { envelope, start_unix_nano }) = &self.own {
+            let times = own::Times { start_unix_nano: *start_unix_nano, end_unix_nano };
+            collected.push(own::collect(&self.metrics, envelope, times));
+        }
         if temporality == Temporality::Delta {
             self.recorder.restart();
             self.start_unix_nano = end_unix_nano;

@@ -1,0 +1,28 @@
+//! What the kernel side's counters count, in words. The programs carry no words, so they are here.
+
+use agentsight_abi::{DropCause, Total};
+
+/// What a cause has cost.
+pub(super) const fn cause(cause: DropCause) -> &'static str {
+    match cause {
+        DropCause::RingFull => "A record: the ring had no room, the application was faster than the drain.",
+        DropCause::RingMissing => "A record: its ring does not exist, for a CPU that came online later.",
+        DropCause::UserFault => "A record: the application's memory could not be read without a page fault.",
+        DropCause::CallBudget => "The middle of a call that transferred more than is kept of one.",
+        DropCause::CallMapFull => "A call: too many were under way at once.",
+        DropCause::ConnMapFull => "A connection: the map of connections refused it.",
+        DropCause::FilterFull => "A child process that was to be followed: the filter of processes was full.",
+    }
+}
+
+/// Name and words of a total.
+pub(super) const fn total(total: Total) -> (&'static str, &'static str) {
+    match total {
+        Total::Records => ("kernel_records", "Records that the kernel side handed over."),
+        Total::ConnsOpened => ("kernel_connections_opened", "Connections that the kernel side remembered anew."),
+        Total::ConnsClosed => {
+            ("kernel_connections_closed", "Connections that the kernel side forgot because they ended.")
+        }
+        Total::ConnsIgnored => ("kernel_connections_ignored", "Connections whose first bytes can't be HTTP."),
+    }
+}
