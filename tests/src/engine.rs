@@ -101,6 +101,15 @@ impl Engine {
         }
     }
 
+    /// Waits until it says that its probes are on `file`.
+    pub fn wait_until_attached(&self, file: &Path) {
+        let began = Instant::now();
+        let said = format!("attached to {} (", file.display());
+        while !self.output.wait(|text| text.stderr.iter().any(|line| line.contains(&said))) {
+            assert!(began.elapsed() < READY_DURATION_MAX, "not {said}\n{}", self.output.stderr());
+        }
+    }
+
     /// The program's process id.
     pub fn pid(&self) -> u32 {
         self.child.id()

@@ -2,7 +2,7 @@
 
 use std::{
     fs,
-    io::{BufRead, BufReader},
+    io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     sync::Mutex,
@@ -12,6 +12,7 @@ use agentsight::demo::clients::Sending;
 use serde_json::{Value, json};
 
 use crate::{
+    engine::Engine,
     gate::skip,
     program::{agentsight, root},
 };
@@ -120,17 +121,29 @@ pub struct Sender {
     pub raw: bool,
 }
 
-/// Sends everything to `address` and requires the replies of the scripts. Returns the protocol that
-/// the last of them came by.
-pub fn send(program: &Path, address: &str, ca: &Path, sender: Sender, sendings: &[Sending], folder: &Path) -> String {
-    let mut plan = plan(sendings, ca, folder);
-    plan["address"] = json!(address);
+/// Sends everything to `peer`, an address and its certificate, once `engine` is attached to the program,
+/// and requires the replies of the scripts. Returns the protocol that the last of them came by.
+pub fn send(
+    engine: &Engine,
+    program: &Path,
+    peer: (&str, &Path),
+    sender: Sender,
+    sendings: &[Sending],
+    folder: &Path,
+) -> String {
+    let mut plan = plan(sendings, peer.1, folder);
+    plan["address"] = json!(peer.0);
     plan["http2"] = json!(sender.http2);
     plan["concurrent"] = json!(sender.concurrent.max(1));
     plan["mode"] = json!(if sender.raw { "raw" } else { "whole" });
     let file = folder.join("go-client.plan");
     fs::write(&file, plan.to_string()).expect("the plan is written");
-    let output = Command::new(program).arg("client").arg(&file).output().expect("the client starts");
+    let mut command = Command::new(program);
+    command.arg("client").arg(&file).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::piped());
+    let mut child = command.spawn().expect("the client starts");
+    engine.wait_until_attached(program);
+    child.stdin.take().expect("stdin is a pipe").write_all(b"go\n").expect("the client reads");
+    let output = child.wait_with_output().expect("the client can be waited for");
     let (stdout, stderr) = (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
     assert!(output.status.success(), "{stdout}\n{stderr}");
     let outcomes: Vec<Value> = stdout.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();

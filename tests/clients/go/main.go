@@ -1,6 +1,6 @@
 // HTTPS by Go's own net/http and crypto/tls: a client and a server that play the exchanges of a plan.
 //
-//	client PLAN    sends every request of the plan, and prints a line of JSON for each reply
+//	client PLAN    waits for a line, sends every request of the plan, and prints a line of JSON for each reply
 //	server PLAN    prints its port, and answers by the plan until its input ends
 //
 // It needs the standard library alone, and builds with every Go from 1.15 on.
@@ -70,6 +70,7 @@ func main() {
 	if os.Args[1] == "server" {
 		p.serve()
 	} else {
+		bufio.NewReader(os.Stdin).ReadString('\n')
 		p.send()
 	}
 }

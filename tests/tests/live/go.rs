@@ -25,7 +25,7 @@ fn http1(toolchain: Toolchain, linking: Linking) {
     let sendings = live.sendings(catalogue::scripts().into_iter().chain(mixed("go", 24)));
     let (address, ca) = (live.mock.address().to_string(), live.mock.ca_pem().expect("a certificate"));
     let sender = Sender { concurrent: 4, ..Sender::default() };
-    go::send(&program, &address, ca, sender, &sendings, live.folder.path());
+    go::send(&engine, &program, (&address, ca), sender, &sendings, live.folder.path());
     live.conclude(engine, &sendings);
 }
 
@@ -76,7 +76,7 @@ fn both_sides(toolchain: Toolchain, linking: Linking, http2: bool) {
     let sendings = live.sendings(answered());
     let server = Server::start(&program, &sendings, live.folder.path());
     let sender = Sender { http2, concurrent: 8, raw: false };
-    let protocol = go::send(&program, &server.address, &server.ca, sender, &sendings, live.folder.path());
+    let protocol = go::send(&engine, &program, (&server.address, &server.ca), sender, &sendings, live.folder.path());
     assert_eq!(protocol, if http2 { "HTTP/2.0" } else { "HTTP/1.1" });
     let traces: Vec<&str> = sendings.iter().map(|sending| sending.trace.trace_id.as_str()).collect();
     let ours = |spans: &[Span]| {
@@ -131,6 +131,6 @@ fn buffers_on_a_stack_that_moves() {
     let sendings = live.sendings(mixed("go-raw", 40));
     let (address, ca) = (live.mock.address().to_string(), live.mock.ca_pem().expect("a certificate"));
     let sender = Sender { concurrent: 4, raw: true, ..Sender::default() };
-    go::send(&program, &address, ca, sender, &sendings, live.folder.path());
+    go::send(&engine, &program, (&address, ca), sender, &sendings, live.folder.path());
     live.conclude(engine, &sendings);
 }

@@ -74,8 +74,9 @@ const MODULE_TEXT_OFFSET: u64 = 22 * 8;
 /// A function is not longer. `Write`, the longest, has about 2 KiB.
 const FUNCTION_BYTES_MAX: u64 = 64 * 1024;
 
-/// What crypto/tls says to a peer that doesn't speak TLS: a text that only programs with it have.
-const MARK: &[u8] = b"tls: first record does not look like a TLS handshake";
+/// What crypto/tls says of a peer that doesn't speak TLS: a text that only programs with it, or with a
+/// copy of it, have.
+const MARK: &[u8] = b"first record does not look like a TLS handshake";
 
 /// What is searched at once for [`MARK`].
 const SEARCH_BYTES: usize = 256 * 1024;
@@ -97,7 +98,9 @@ fn find(image: &Image<'_>) -> Result<Finding, Error> {
     let spans = table.find(&HOOKS.each_ref().map(|hook| hook.name))?;
     if HOOKS.iter().zip(&spans).any(|(hook, span)| hook.needed && span.is_none()) {
         return Ok(match has_mark(image)? {
-            true => unclear("a Go program with crypto/tls, but its functions have other names: obfuscated"),
+            true => unclear(
+                "a Go program with TLS, but its functions aren't those of crypto/tls: obfuscated, or a copy of the package",
+            ),
             false => Finding::default(),
         });
     }
