@@ -13,4 +13,5 @@ pub mod go;
 pub mod http2;
 pub mod live;
 pub mod program;
+pub mod records;
 pub mod retry;

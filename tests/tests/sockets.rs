@@ -1,27 +1,11 @@
 //! WebSockets from records to spans: the handshake, frames cut anywhere, one span for each response.
 
-use std::{
-    io::Write,
-    sync::{Arc, Mutex},
-    time::Duration,
-};
-
-use agentsight::{
-    demo::receiver::{STATUS_ERROR, Span},
-    exchange::Exchange,
-    flow::{IdSource, Outlet, Pipeline, Roles, Settings, describe_by_comm},
-    genai,
-    metrics::{Cause, Metrics},
-    output::{Lines, Style},
-    ring::Record,
-    sys::clock::UnixOffset,
-};
+use agentsight::{demo::receiver::STATUS_ERROR, flow::Roles, metrics::Cause};
 use agentsight_abi::{
     Direction::{self, Read, Write as Sent},
-    Kind, RecordHeader,
+    RecordHeader,
 };
-use agentsight_tests::engine::span;
-use bumpalo::Bump;
+use agentsight_tests::records::{records, run};
 use flate2::{Compress, Compression, FlushCompress};
 use proptest::prelude::*;
 use serde_json::{Value, json};
@@ -112,102 +96,9 @@ impl Conversation {
         self
     }
 
-    /// Records of the lengths that `cut` gives; no two at the same time.
-    fn records(&self, mut cut: impl FnMut() -> usize) -> Vec<(RecordHeader, Vec<u8>)> {
-        let mut offsets = [0_u64; 2];
-        let mut records = vec![];
-        let mut push = |kind: Kind, direction: Direction, payload: &[u8], offsets: &mut [u64; 2]| {
-            let header = RecordHeader {
-                conn: 1,
-                ktime_ns: 1_000_000 + 1_000 * records.len() as u64,
-                offset: if kind == Kind::Close { offsets[Read as usize] } else { offsets[direction as usize] },
-                lost: if kind == Kind::Close { offsets[Sent as usize] } else { 0 },
-                tgid: 7,
-                tid: 7,
-                len: u32::try_from(payload.len()).unwrap(),
-                kind: kind as u8,
-                direction: direction as u8,
-                flags: 0,
-            };
-            offsets[direction as usize] += payload.len() as u64;
-            records.push((header, payload.to_vec()));
-        };
-        push(Kind::Open, Sent, &[0; 32], &mut offsets);
-        offsets = [0; 2];
-        for (direction, bytes) in &self.bytes {
-            let mut rest = &bytes[..];
-            while !rest.is_empty() {
-                let (piece, after) = rest.split_at(cut().clamp(1, rest.len()));
-                push(Kind::Data, *direction, piece, &mut offsets);
-                rest = after;
-            }
-        }
-        push(Kind::Close, Sent, &[], &mut offsets);
-        records
+    fn records(&self, cut: impl FnMut() -> usize) -> Vec<(RecordHeader, Vec<u8>)> {
+        records(&self.bytes, cut)
     }
-}
-
-#[derive(Clone, Default)]
-struct Memory(Arc<Mutex<Vec<u8>>>);
-
-impl Write for Memory {
-    fn write(&mut self, bytes: &[u8]) -> std::io::Result<usize> {
-        self.0.lock().unwrap().write(bytes)
-    }
-
-    fn flush(&mut self) -> std::io::Result<()> {
-        Ok(())
-    }
-}
-
-struct Printed {
-    lines: Lines,
-    ignored: bool,
-}
-
-impl Outlet for Printed {
-    fn finished(&mut self, exchange: Exchange) {
-        self.lines.write(&exchange);
-    }
-
-    fn ignore(&mut self, _conn: u64) {
-        self.ignored = true;
-    }
-
-    fn arena(&mut self) -> Option<Box<Bump>> {
-        None
-    }
-}
-
-struct Outcome {
-    spans: Vec<Span>,
-    metrics: Arc<Metrics>,
-    ignored: bool,
-}
-
-fn run(records: &[(RecordHeader, Vec<u8>)], roles: Roles) -> Outcome {
-    let metrics = Arc::new(Metrics::default());
-    let settings = Settings {
-        roles,
-        call: genai::Options { capture_content: true, ..genai::Options::default() },
-        idle_ns: 60_000_000_000,
-        clock: UnixOffset(1_700_000_000_000_000_000),
-        ids: IdSource::fixed(1),
-        describe: describe_by_comm,
-        worker: 0,
-    };
-    let memory = Memory::default();
-    let lines = Lines::new(Style::Json, Box::new(memory.clone()), Arc::clone(&metrics)).unwrap();
-    let mut outlet = Printed { lines, ignored: false };
-    let mut pipeline = Pipeline::new(settings, Arc::clone(&metrics));
-    for (header, payload) in records {
-        pipeline.record(&Record { header: *header, payload }, &mut outlet);
-    }
-    assert_eq!(pipeline.connections(), 0);
-    outlet.lines.finish(Duration::from_secs(10));
-    let written = memory.0.lock().unwrap();
-    let spans = String::from_utf8_lossy(&written).lines().map(span).collect();
-    Outcome { spans, metrics, ignored: outlet.ignored }
 }
 
 /// Requires spans with these attributes, and nothing lost. `null`: the attribute is absent.
@@ -374,6 +265,36 @@ fn an_end_without_a_last_event_is_told_apart() {
     let mut talk = Conversation::open("/v1/responses", false);
     talk.asks(ask).raw(Read, give_up);
     check(&talk, || usize::MAX, &[json!({"failed": true, "error.type": "_OTHER", "gen_ai.response.id": null})]);
+}
+
+/// A handshake that is refused is a call that failed, when it is known to be for calls.
+#[test]
+fn a_refused_handshake_is_an_error() {
+    for (target, spans) in [("/v1/realtime?model=gpt-realtime", 1), ("/v1/responses", 1), ("/chat", 0)] {
+        let mut talk = Conversation::open(target, false);
+        talk.bytes.truncate(1);
+        let body = r#"{"error":{"message":"m","type":"invalid_request_error","code":"invalid_api_key"}}"#;
+        let length = body.len();
+        let reply = format!(
+            "HTTP/1.1 401 Unauthorized\r\nContent-Type: application/json\r\nContent-Length: {length}\r\n\r\n{body}"
+        );
+        talk.raw(Read, reply.into_bytes());
+        // The connection goes on, and what comes next has nothing to do with it.
+        let next = b"GET /v1/models HTTP/1.1\r\nHost: api.openai.com\r\n\r\n".to_vec();
+        talk.raw(Sent, next).raw(Read, b"HTTP/1.1 404 Not Found\r\nContent-Length: 0\r\n\r\n".to_vec());
+        for cut in [usize::MAX, 1, 9] {
+            let outcome = run(&talk.records(|| cut), Roles::Client);
+            assert_eq!(outcome.spans.len(), spans, "{target}: {:#?}", outcome.spans);
+            for span in &outcome.spans {
+                assert_eq!((span.status, &span.attributes["error.type"]), (STATUS_ERROR, &json!("invalid_api_key")));
+                assert_eq!(span.attributes["http.response.status_code"], 401);
+                assert_eq!(span.attributes["gen_ai.operation.name"], "chat");
+                let model = target.contains("model").then_some("gpt-realtime");
+                assert_eq!(span.attributes.get("gen_ai.request.model"), model.map(Value::from).as_ref());
+                assert_eq!((span.trace_id.as_str(), span.parent_span_id.as_str()), (TRACE, SPAN));
+            }
+        }
+    }
 }
 
 #[test]

@@ -30,6 +30,12 @@ pub(super) struct Pools {
 }
 
 impl Pools {
+    /// Bytes gathered at this moment.
+    #[cfg(any(test, feature = "fuzz"))]
+    pub fn gathered(&self) -> usize {
+        self.gathered
+    }
+
     /// Counts `held` bytes as gathered, in place of those that were `counted` for the same holder.
     /// False when that is more than may be gathered.
     pub fn recount(&mut self, counted: &mut usize, held: usize) -> bool {
@@ -55,6 +61,8 @@ enum Consumer {
 pub(super) struct Body {
     coding: coding::Decoder,
     consumer: Consumer,
+    /// Its coding is not known, and to be told from its first byte.
+    guesses: bool,
 }
 
 /// Where a body's content goes: the call that it belongs to.
@@ -81,7 +89,7 @@ impl Body {
         }
         let Ok(coding) = pools.codings.decoder(wire::fields(fields, "content-encoding")) else {
             metrics.lost(Cause::BodyCodingUnknown, 1);
-            return Self { coding: coding::Decoder::identity(), consumer: Consumer::Lost };
+            return Self { coding: coding::Decoder::identity(), consumer: Consumer::Lost, guesses: false };
         };
         let idle = pools.cutters.iter().rposition(|cutter| cutter.kind() == kind);
         let cutter = idle.map(|at| pools.cutters.swap_remove(at)).or_else(|| Cutter::new(kind));
@@ -92,17 +100,27 @@ impl Body {
             },
             Consumer::Cut,
         );
-        Self { coding, consumer }
+        Self { coding, consumer, guesses: false }
+    }
+
+    /// Fields of its message were lost, and a content coding may have been among them.
+    pub fn guess_coding(&mut self) {
+        self.guesses = self.coding.is_identity();
     }
 
     /// A body that says nothing.
     pub fn skip() -> Self {
-        Self { coding: coding::Decoder::identity(), consumer: Consumer::Skip }
+        Self { coding: coding::Decoder::identity(), consumer: Consumer::Skip, guesses: false }
     }
 
     /// Takes the next bytes; returns how many events counted as chunks.
     pub fn feed(&mut self, bytes: &[u8], pools: &mut Pools, reader: &mut Reader<'_>) -> u64 {
-        let Self { coding, consumer } = self;
+        if self.guesses && !bytes.is_empty() {
+            self.guesses = false;
+            let names = coding::apparent(bytes).into_iter().map(str::as_bytes);
+            self.coding = pools.codings.decoder(names).unwrap_or_else(|_| coding::Decoder::identity());
+        }
+        let Self { coding, consumer, .. } = self;
         if matches!(consumer, Consumer::Skip | Consumer::Lost) {
             return 0;
         }
@@ -132,6 +150,9 @@ impl Body {
 
     /// Bytes are missing here. What needs the body whole, or its coding unbroken, is lost.
     pub fn gap(&mut self, pools: &mut Pools) {
+        if std::mem::take(&mut self.guesses) {
+            self.lose(pools);
+        }
         match &mut self.consumer {
             Consumer::Cut(cutter) if self.coding.is_identity() => cutter.gap(),
             Consumer::Skip => {}

@@ -8,7 +8,13 @@ use agentsight_abi::{
     flags,
 };
 
-use super::{Outlet, Shared, context::Context, ordered::Http1, socket::Socket, streams::Http2};
+use super::{
+    Outlet, Shared,
+    context::Context,
+    ordered::{Http1, Successor},
+    socket::Socket,
+    streams::Http2,
+};
 use crate::{
     exchange::{Process, Role},
     genai::Ended,
@@ -198,9 +204,12 @@ impl Conn {
             Protocol::Unknown | Protocol::Ignored => {}
         });
         if let Protocol::Http1(http) = &mut self.protocol
-            && let Some(socket) = http.take_socket()
+            && let Some(successor) = http.take_successor()
         {
-            self.protocol = Protocol::WebSocket(socket);
+            self.protocol = match successor {
+                Successor::WebSocket(socket) => Protocol::WebSocket(socket),
+                Successor::Http2(http) => Protocol::Http2(http),
+            };
         }
     }
 

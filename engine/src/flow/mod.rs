@@ -12,11 +12,14 @@ mod body;
 mod conn;
 mod context;
 mod cutter;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod exercise;
 mod ids;
 mod ordered;
 mod pending;
 mod socket;
 mod streams;
+mod tunnel;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 

@@ -2,7 +2,7 @@
 
 use std::collections::VecDeque;
 
-use super::{Outlet, Shared, context::Context, pending::Pending, socket::Socket};
+use super::{Outlet, Shared, context::Context, pending::Pending, socket::Socket, streams::Http2};
 use crate::{
     genai::{Ended, Upgrade},
     limits::PIPELINE_MAX,
@@ -19,6 +19,14 @@ pub(super) struct Http1 {
     requests: Decoder,
     responses: Decoder,
     exchanges: Exchanges,
+}
+
+/// What a connection has become by an upgrade.
+pub(super) enum Successor {
+    /// RFC 6455.
+    WebSocket(Box<Socket>),
+    /// RFC 7540 section 3.2, which RFC 9113 has given up and servers haven't.
+    Http2(Box<Http2>),
 }
 
 /// All exchanges under way on one connection.
@@ -41,7 +49,7 @@ struct Exchanges {
     /// The last request asked for a WebSocket that may carry calls.
     upgrade: Option<Box<Upgrade>>,
     /// What took over.
-    socket: Option<Box<Socket>>,
+    successor: Option<Successor>,
     /// Another protocol took over, or there is no telling what is what any more.
     over: bool,
 }
@@ -100,9 +108,9 @@ impl Http1 {
         !self.exchanges.pending.is_empty()
     }
 
-    /// The WebSocket that the connection has become, if that has just happened.
-    pub fn take_socket(&mut self) -> Option<Box<Socket>> {
-        self.exchanges.socket.take()
+    /// What the connection has become, if that has just happened.
+    pub fn take_successor(&mut self) -> Option<Successor> {
+        self.exchanges.successor.take()
     }
 
     /// Nothing more of this connection can be read.
@@ -217,14 +225,16 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
     }
 
     fn upgrade(&mut self) {
-        self.exchanges.over = self.exchanges.socket.is_none();
+        self.exchanges.over = self.exchanges.successor.is_none();
     }
 
     fn switched(&mut self, bytes: &[u8]) {
-        if let Some(socket) = &mut self.exchanges.socket {
-            // A server that has much to say doesn't wait.
-            self.context.begun_ns = self.context.now_ns;
-            socket.feed(false, bytes, self.context);
+        // A server that has much to say doesn't wait.
+        self.context.begun_ns = self.context.now_ns;
+        match &mut self.exchanges.successor {
+            Some(Successor::WebSocket(socket)) => socket.feed(false, bytes, self.context),
+            Some(Successor::Http2(http)) => http.feed(false, bytes, self.context),
+            None => {}
         }
     }
 
@@ -291,15 +301,18 @@ impl Exchanges {
         if head.status < 200 && head.status != 101 {
             return self.pending.front().map_or(Answers::Other, |(answers, _)| *answers);
         }
+        if head.status == 101 && !several {
+            self.switch(head, context);
+        }
         match self.pending.front_mut() {
+            // What has become a stream of HTTP/2 is answered there.
+            None if self.successor.is_some() => Answers::Other,
             Some((answers, pending)) if !pending.is_answered_whole() => {
-                if head.status == 101 && !several && has_token(head.fields, "upgrade", "websocket") {
-                    self.socket = self.upgrade.take().and_then(|upgrade| {
-                        let extensions = Extensions::agreed(head.fields);
-                        let unknown = |_| context.shared.metrics.lost(Cause::SocketGivenUp, 1);
-                        let extensions = extensions.map_err(unknown).ok()?;
-                        Some(Box::new(Socket::new(upgrade, &extensions, self.sequence)))
-                    });
+                if head.status >= 400
+                    && !several
+                    && let Some(upgrade) = self.upgrade.take()
+                {
+                    pending.refused(&upgrade, context);
                 }
                 pending.response_head(head, *answers != Answers::Head, context.shared);
                 *answers
@@ -308,6 +321,27 @@ impl Exchanges {
                 self.orphan = true;
                 context.shared.metrics.lost(Cause::ResponseWithoutRequest, 1);
                 Answers::Other
+            }
+        }
+    }
+
+    /// The server agrees to another protocol, which the only request that waits has asked for.
+    fn switch<O: Outlet>(&mut self, head: &ResponseHead<'_>, context: &mut Context<'_, O>) {
+        if has_token(head.fields, "upgrade", "websocket") {
+            self.successor = self.upgrade.take().and_then(|upgrade| {
+                let extensions = Extensions::agreed(head.fields);
+                let unknown = |_| context.shared.metrics.lost(Cause::SocketGivenUp, 1);
+                let extensions = extensions.map_err(unknown).ok()?;
+                Some(Successor::WebSocket(Box::new(Socket::new(upgrade, &extensions, self.sequence))))
+            });
+        } else if has_token(head.fields, "upgrade", "h2c") {
+            if self.request_open {
+                // The rest of the request still comes as HTTP/1. Servers read all of it first.
+                context.shared.metrics.lost(Cause::ConnectionGivenUp, 1);
+                return self.finish_all(Ended::Lost, Ended::Lost, context);
+            }
+            if let Some((_, pending)) = self.pending.pop_front() {
+                self.successor = Some(Successor::Http2(Box::new(Http2::upgraded(pending, self.sequence))));
             }
         }
     }

@@ -82,6 +82,26 @@ impl Pending {
         }
     }
 
+    /// The WebSocket that this request asked for is refused, and with it the call that it was for.
+    pub fn refused<O: Outlet>(&mut self, upgrade: &Upgrade, context: &mut Context<'_, O>) {
+        if self.draft.is_none() {
+            let arena = context.shared.arena(context.outlet);
+            let options = &context.shared.settings.call;
+            self.draft = Some(Travelling::new(arena, |arena| Draft::of_socket(arena, upgrade, options)));
+        }
+        // A tunnel's request has no end while there is a tunnel.
+        self.request_ended_ns = self.request_ended_ns.or(Some(context.now_ns));
+    }
+
+    /// Fields of the message whose head came last were lost.
+    pub fn lose_fields(&mut self) {
+        self.lose(0);
+        let body = if self.answered { &mut self.response_body } else { &mut self.request_body };
+        if let Some(body) = body {
+            body.guess_coding();
+        }
+    }
+
     /// A whole event that says what is asked for.
     pub fn ask(&mut self, event: &[u8], shared: &mut Shared) {
         if let Some(draft) = &mut self.draft {

@@ -2,7 +2,12 @@
 
 use std::collections::BTreeMap;
 
-use super::{Outlet, context::Context, pending::Pending};
+use super::{
+    Outlet,
+    context::Context,
+    pending::Pending,
+    tunnel::{Answer, Tunnels},
+};
 use crate::{
     genai::Ended,
     limits::STREAMS_MAX,
@@ -26,6 +31,7 @@ struct Streams {
     /// In the order in which clients open them, which is that of their numbers.
     pending: BTreeMap<StreamId, Pending>,
     sequence: u64,
+    tunnels: Tunnels,
     /// Streams that one direction ended for both.
     reset: Vec<StreamId>,
 }
@@ -37,6 +43,15 @@ impl Http2 {
         let (requests, responses) =
             if midway { (requests.midway(), responses.midway()) } else { (requests, responses) };
         Self { requests, responses, streams: Streams::default() }
+    }
+
+    /// A connection that begins behind an upgrade from HTTP/1: what `asked` for it is stream 1 (RFC 7540
+    /// section 3.2), and `sequence` exchanges came before.
+    pub fn upgraded(asked: Pending, sequence: u64) -> Self {
+        let mut http = Self::new(false);
+        http.streams.pending.insert(StreamId(1), asked);
+        http.streams.sequence = sequence;
+        http
     }
 
     /// Takes bytes of the direction that carries requests, or of the other one.
@@ -80,6 +95,7 @@ impl Http2 {
         let streams = &mut self.streams;
         self.responses.close(&mut Responses { streams, context });
         self.streams.reset.clear();
+        self.streams.tunnels.end_all(unanswered, answered, context);
         while let Some((_, pending)) = self.streams.pending.pop_first() {
             let ended = if pending.answered { answered } else { unanswered };
             pending.finish(ended, context);
@@ -93,7 +109,7 @@ impl Http2 {
 
     /// Exchanges wait.
     pub fn has_pending(&self) -> bool {
-        !self.streams.pending.is_empty()
+        !self.streams.pending.is_empty() || self.streams.tunnels.has_pending()
     }
 }
 
@@ -136,10 +152,11 @@ impl<O: Outlet> Sink for Requests<'_, '_, O> {
             head.method = if head.method.is_empty() { b"POST" } else { head.method };
             head.target = if head.target.is_empty() { b"/" } else { head.target };
         }
+        self.streams.tunnels.ask(stream, &head, self.context);
         let mut pending = Pending::begin(&head, self.streams.sequence, self.context);
         self.streams.sequence += 1;
         if unknown_fields > 0 {
-            pending.lose(0);
+            pending.lose_fields();
         }
         if let Some(stale) = self.streams.pending.insert(stream, pending) {
             // A number that is used twice: what was before it ended in a gap.
@@ -152,10 +169,13 @@ impl<O: Outlet> Sink for Requests<'_, '_, O> {
     fn body(&mut self, stream: StreamId, bytes: &[u8]) {
         if let Some(pending) = self.streams.pending.get_mut(&stream) {
             pending.request_bytes(bytes, self.context.shared);
+        } else {
+            self.streams.tunnels.feed(stream, true, bytes, self.context);
         }
     }
 
     fn gap(&mut self, stream: StreamId, lost_max: u64) {
+        self.streams.tunnels.gap(stream, true, self.context);
         if let Some(pending) = self.streams.pending.get_mut(&stream) {
             pending.request_gap(lost_max, self.context.shared);
         }
@@ -164,6 +184,7 @@ impl<O: Outlet> Sink for Requests<'_, '_, O> {
     fn trailers(&mut self, _: StreamId, _: &[Field<'_>]) {}
 
     fn end(&mut self, stream: StreamId, end: End) {
+        self.streams.tunnels.end(stream, Ended::Cancelled, Ended::Cancelled, self.context);
         if let Some(pending) = self.streams.pending.get_mut(&stream) {
             if end == End::Lost {
                 pending.lose(0);
@@ -203,19 +224,30 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
             self.context.shared.metrics.lost(Cause::ResponseWithoutRequest, 1);
             return;
         };
-        if unknown_fields > 0 {
-            pending.lose(0);
+        match self.streams.tunnels.answer(stream, head, self.context) {
+            Answer::Opened => {
+                self.streams.pending.remove(&stream);
+                return;
+            }
+            Answer::Refused(upgrade) => pending.refused(&upgrade, self.context),
+            Answer::Other => {}
         }
         pending.response_head(head, true, self.context.shared);
+        if unknown_fields > 0 {
+            pending.lose_fields();
+        }
     }
 
     fn body(&mut self, stream: StreamId, bytes: &[u8]) {
         if let Some(pending) = self.streams.pending.get_mut(&stream) {
             pending.response_bytes(bytes, self.context.now_ns, self.context.shared);
+        } else {
+            self.streams.tunnels.feed(stream, false, bytes, self.context);
         }
     }
 
     fn gap(&mut self, stream: StreamId, lost_max: u64) {
+        self.streams.tunnels.gap(stream, false, self.context);
         if let Some(pending) = self.streams.pending.get_mut(&stream) {
             pending.response_gap(lost_max, self.context.shared);
         }
@@ -230,6 +262,10 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
             End::Cut => self.context.cut,
             End::Lost => Ended::Lost,
         };
+        // A socket that ends without saying so is broken off, even where the stream is whole.
+        let unsaid = if ended == Ended::Complete { Ended::Cut } else { ended };
+        let unanswered = if unsaid == Ended::Cut { Ended::NoResponse } else { unsaid };
+        self.streams.tunnels.end(stream, unanswered, unsaid, self.context);
         if let Some(pending) = self.streams.pending.get_mut(&stream) {
             pending.response_end(ended, self.context.now_ns, self.context.shared);
         }

@@ -98,6 +98,7 @@ impl Recorded {
             method: self.method.as_bytes(),
             target: self.path.as_bytes(),
             authority: None,
+            protocol: None,
             fields: &fields,
         };
         let mut draft = Draft::new(arena, &head, options)?;

@@ -252,7 +252,13 @@ mod tests {
     use super::*;
 
     fn head(target: &'static str, authority: Option<&'static str>) -> RequestHead<'static> {
-        RequestHead { method: b"POST", target: target.as_bytes(), authority: authority.map(str::as_bytes), fields: &[] }
+        RequestHead {
+            method: b"POST",
+            target: target.as_bytes(),
+            authority: authority.map(str::as_bytes),
+            protocol: None,
+            fields: &[],
+        }
     }
 
     #[test]

@@ -30,12 +30,20 @@ pub struct Upgrade {
     model: Option<Box<str>>,
     trace_parent: Option<TraceParent>,
     trace_state: Option<Box<str>>,
+    /// The status with which the server agrees.
+    status: u16,
 }
 
 impl Upgrade {
     /// `None` when the request asks for no WebSocket, or for one that carries no calls.
     pub fn of(head: &RequestHead<'_>) -> Option<Self> {
-        if head.method != b"GET" || !websocket::has_token(head.fields, "upgrade", "websocket") {
+        let (asks, status) = match head.protocol {
+            // RFC 8441 section 4.
+            Some(protocol) => (head.method == b"CONNECT" && protocol.eq_ignore_ascii_case(b"websocket"), 200),
+            // RFC 6455 section 4.1.
+            None => (head.method == b"GET" && websocket::has_token(head.fields, "upgrade", "websocket"), 101),
+        };
+        if !asks {
             return None;
         }
         let target = Target::of(head)?;
@@ -55,6 +63,7 @@ impl Upgrade {
             model: model.and_then(|model| route::percent_decoded(&arena, model)).map(Box::from),
             trace_parent,
             trace_state: trace_state.map(Box::from),
+            status,
         })
     }
 
@@ -131,7 +140,7 @@ impl<'a> Draft<'a> {
             path_model: upgrade.model.as_deref().map(|model| &*arena.alloc_str(model)),
             says_anthropic: false,
             host_known: upgrade.host_known,
-            content: options.capture_content.then(|| Content::new(options.content_bytes_max)),
+            content: options.capture_content.then(|| Content::new(options)),
             status_failed: false,
         };
         let call = &mut draft.facts.call;
@@ -139,8 +148,8 @@ impl<'a> Draft<'a> {
         call.server_address = upgrade.host.as_deref().map(|host| &*arena.alloc_str(host));
         call.server_port = upgrade.port;
         call.trace_state = upgrade.trace_state.as_deref().map(|state| &*arena.alloc_str(state));
-        // The status of the handshake is all there is: RFC 9110 section 15.2.2.
-        call.status_code = Some(101);
+        // The status of the handshake is all there is.
+        call.status_code = Some(upgrade.status);
         call.stream = true;
         draft
     }
@@ -162,7 +171,7 @@ mod tests {
     const HOST: Field<'static> = Field { name: b"Host", value: b"api.openai.com" };
 
     fn upgrade(target: &str, fields: &[Field<'_>]) -> Option<Upgrade> {
-        Upgrade::of(&RequestHead { method: b"GET", target: target.as_bytes(), authority: None, fields })
+        Upgrade::of(&RequestHead { method: b"GET", target: target.as_bytes(), authority: None, protocol: None, fields })
     }
 
     #[test]

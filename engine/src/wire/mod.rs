@@ -32,6 +32,8 @@ pub struct RequestHead<'a> {
     pub target: &'a [u8],
     /// `:authority` of HTTP/2; HTTP/1 has its `Host` among the fields.
     pub authority: Option<&'a [u8]>,
+    /// `:protocol` of HTTP/2: what a CONNECT opens a tunnel for (RFC 8441 section 4).
+    pub protocol: Option<&'a [u8]>,
     /// All field lines in order.
     pub fields: &'a [Field<'a>],
 }

@@ -35,6 +35,23 @@ enum Coding {
 #[error("unsupported content coding")]
 pub struct Unsupported;
 
+/// The coding, by its name, that a body of JSON or of a text stream is apparently under, for a body whose
+/// Content-Encoding was lost. None of those texts begins like a coding that has a mark of its own (RFC 1952
+/// section 2.3.1, RFC 8878 section 3.1.1, RFC 1950 section 2.2); Brotli has none, and is what is left.
+/// Whether it is will show, since little else decodes to such a text.
+pub fn apparent(body: &[u8]) -> Option<&'static str> {
+    match body.first()? {
+        0x1f => Some("gzip"),
+        0x28 => Some("zstd"),
+        0x78 => Some("deflate"),
+        // White space, a byte order mark, what begins a JSON value, the fields of an event, and the length of
+        // a message of an AWS event stream.
+        0 | b'\t' | b'\n' | b'\r' | b' ' | 0xef => None,
+        b'{' | b'[' | b'"' | b'-' | b'0'..=b'9' | b't' | b'f' | b'n' | b'd' | b'e' | b'i' | b'r' | b':' => None,
+        _ => Some("br"),
+    }
+}
+
 /// Why a body couldn't be decoded further.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, thiserror::Error)]
 pub enum Error {

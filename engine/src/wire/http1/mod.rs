@@ -430,7 +430,7 @@ impl Decoder {
             StartLine::Request { method, target } => {
                 let (method, target) = (method.of(head), target.of(head));
                 self.head.with_fields(head, |fields| {
-                    sink.request(&RequestHead { method, target, authority: None, fields });
+                    sink.request(&RequestHead { method, target, authority: None, protocol: None, fields });
                 });
                 framing.of_request()
             }

@@ -45,7 +45,8 @@ pub(super) fn section<'a>(
             return Err(Malformed::Head);
         }
         let (method, target) = (method.unwrap_or_default(), target.unwrap_or_default());
-        return Ok(Section::Request(RequestHead { method, target, authority: value(b":authority")?, fields }));
+        let (authority, protocol) = (value(b":authority")?, value(b":protocol")?);
+        return Ok(Section::Request(RequestHead { method, target, authority, protocol, fields }));
     }
     let status = match value(b":status")? {
         Some(&[a @ b'1'..=b'9', b @ b'0'..=b'9', c @ b'0'..=b'9']) => {
