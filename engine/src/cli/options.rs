@@ -109,6 +109,10 @@ pub struct OutputOptions {
     /// Bytes of JSON that one content attribute may have; longer content is cut and stays valid JSON
     #[arg(long, value_name = "BYTES", value_parser = bytes, default_value_t = CONTENT_BYTES_DEFAULT)]
     pub content_max: usize,
+    /// Put images, audio and files on the spans too, not only their kind and size, and tools with their
+    /// descriptions and schemas; with --otel-capture-content
+    #[arg(long, requires = "otel_capture_content")]
+    pub content_full: bool,
     /// Which side's spans: of calls that processes make (client), that they answer (server), or both
     #[arg(long, value_enum, default_value_t)]
     pub role: Roles,
@@ -227,7 +231,11 @@ impl OutputOptions {
 
     /// What is kept of a call.
     pub fn call(&self) -> genai::Options {
-        genai::Options { capture_content: self.otel_capture_content, content_bytes_max: self.content_max }
+        genai::Options {
+            capture_content: self.otel_capture_content,
+            content_bytes_max: self.content_max,
+            content_full: self.content_full,
+        }
     }
 }
 
@@ -300,6 +308,7 @@ impl Default for OutputOptions {
             spool_fsync: spool::Sync::default(),
             otel_capture_content: false,
             content_max: CONTENT_BYTES_DEFAULT,
+            content_full: false,
             role: Roles::default(),
             json: false,
             idle_timeout: Duration::from_secs(600),

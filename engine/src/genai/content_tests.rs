@@ -94,7 +94,7 @@ fn content_is_valid_by_the_schemas() {
     for exchange in &recorded {
         for content_bytes_max in [1 << 20, 300, 100, 20] {
             let arena = Bump::new();
-            let options = Options { capture_content: true, content_bytes_max };
+            let options = Options { capture_content: true, content_bytes_max, content_full: content_bytes_max != 300 };
             let Some(call) = exchange.drive(&arena, &mut scratch, &options) else { continue };
             for (name, text) in attributes(&call) {
                 let Some(text) = text else { continue };
@@ -148,7 +148,11 @@ fn damaged_bodies_do_no_harm() {
     for exchange in &recorded {
         for round in 0..6 {
             let arena = Bump::new();
-            let options = Options { capture_content: round % 2 == 0, content_bytes_max: random(5000) };
+            let options = Options {
+                capture_content: round % 2 == 0,
+                content_bytes_max: random(5000),
+                content_full: round % 4 == 0,
+            };
             let call = exchange.drive_changed(&arena, &mut scratch, &options, &mut |bytes| match random(4) {
                 0 => bytes.truncate(random(bytes.len() + 1)),
                 1 => bytes.extend_from_within(random(bytes.len() + 1)..),

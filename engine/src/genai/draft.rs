@@ -27,11 +27,14 @@ pub struct Options {
     pub capture_content: bool,
     /// The JSON text of one content attribute; longer is cut.
     pub content_bytes_max: usize,
+    /// Whether content has data as it is and tools with their descriptions and schemas, and not only what
+    /// tells them.
+    pub content_full: bool,
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capture_content: false, content_bytes_max: CONTENT_BYTES_DEFAULT }
+        Self { capture_content: false, content_bytes_max: CONTENT_BYTES_DEFAULT, content_full: false }
     }
 }
 
@@ -135,7 +138,7 @@ impl<'a> Draft<'a> {
             path_model: path_model.and_then(|model| route::percent_decoded(arena, model)),
             says_anthropic: wire::field(head.fields, "anthropic-version").is_some(),
             host_known,
-            content: options.capture_content.then(|| Content::new(options.content_bytes_max)),
+            content: options.capture_content.then(|| Content::new(options)),
             status_failed: false,
         })
     }

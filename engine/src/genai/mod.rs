@@ -14,6 +14,8 @@ mod base64;
 mod content;
 mod dialect;
 mod draft;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod exercise;
 mod facts;
 mod failure;
 mod json;
@@ -31,6 +33,8 @@ mod content_tests;
 mod corpus_tests;
 #[cfg(test)]
 mod draft_tests;
+#[cfg(test)]
+mod testing;
 
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
 pub use json::Scratch;

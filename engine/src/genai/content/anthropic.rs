@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use super::{
     super::json::Json,
-    Prompt, Reader,
+    Definition, Prompt, Reader,
     openai::user,
     output::{Kind, Output},
     part::{Arguments, Part, from_url, modality},
@@ -29,7 +29,8 @@ pub(super) fn request(prompt: &mut Prompt<'_>, body: Json<'_>) {
     body.get("messages").into_iter().flat_map(Json::items).for_each(|message| messages(&mut prompt.input, message));
     for tool in body.get("tools").into_iter().flat_map(Json::items) {
         let kind = tool.get("type").and_then(Json::text).filter(|kind| *kind != "custom").unwrap_or("function");
-        prompt.tool(kind, tool.get("name").and_then(Json::text).unwrap_or(kind));
+        let definition = Definition { description: tool.get("description"), parameters: tool.get("input_schema") };
+        prompt.tool(kind, tool.get("name").and_then(Json::text).unwrap_or(kind), definition);
     }
 }
 
@@ -104,7 +105,7 @@ fn source(block: Json<'_>, kind: &str, each: &mut dyn FnMut(&Part<'_>)) {
     let mime_type = text("media_type");
     let modality = mime_type.map_or(if kind == "image" { "image" } else { "document" }, modality);
     if let Some(data) = text("data") {
-        each(&Part::Blob { modality, mime_type, base64_bytes: data.len() });
+        each(&Part::Blob { modality, mime_type, base64: data });
     } else if let Some(url) = text("url") {
         each(&from_url(modality, url));
     } else if let Some(id) = text("file_id") {

@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use super::{
     super::{base64, json::Json},
-    Prompt, Reader, anthropic, openai,
+    Definition, Prompt, Reader, anthropic, openai,
     output::{Kind, Output},
     part::{Arguments, Part},
     writer::Writer,
@@ -24,7 +24,9 @@ fn request(prompt: &mut Prompt<'_>, body: Json<'_>) {
     body.get("messages").into_iter().flat_map(Json::items).for_each(|one| message(&mut prompt.input, one));
     for tool in body.at(&["toolConfig", "tools"]).into_iter().flat_map(Json::items) {
         if let Some(name) = tool.at(&["toolSpec", "name"]).and_then(Json::text) {
-            prompt.tool("function", name);
+            let description = tool.at(&["toolSpec", "description"]);
+            let parameters = tool.at(&["toolSpec", "inputSchema", "json"]);
+            prompt.tool("function", name, Definition { description, parameters });
         }
     }
 }
@@ -75,7 +77,7 @@ fn source(kind: &str, value: Json<'_>, each: &mut dyn FnMut(&Part<'_>)) {
     let bytes = value.at(&["source", "bytes"]).and_then(Json::text);
     let uri = value.at(&["source", "s3Location", "uri"]).and_then(Json::text);
     match (bytes, uri) {
-        (Some(bytes), _) => each(&Part::Blob { modality: kind, mime_type: None, base64_bytes: bytes.len() }),
+        (Some(bytes), _) => each(&Part::Blob { modality: kind, mime_type: None, base64: bytes }),
         (None, Some(uri)) => each(&Part::Uri { modality: kind, uri }),
         (None, None) => each(&Part::Other(kind)),
     }

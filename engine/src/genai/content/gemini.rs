@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use super::{
     super::json::Json,
-    Prompt, Reader,
+    Definition, Prompt, Reader,
     openai::content_parts,
     output::{Kind, Output},
     part::{Arguments, Part, modality},
@@ -51,11 +51,15 @@ fn request(prompt: &mut Prompt<'_>, body: Json<'_>) {
     for tool in body.get("tools").into_iter().flat_map(Json::items).flat_map(Json::entries) {
         match tool {
             ("functionDeclarations" | "function_declarations", functions) => {
-                for name in functions.items().filter_map(|function| function.get("name")?.text()) {
-                    prompt.tool("function", name);
+                for function in functions.items() {
+                    let Some(name) = function.get("name").and_then(Json::text) else { continue };
+                    // Their own kind of schema has names of types that JSON schemas have not.
+                    let parameters = either(function, "parametersJsonSchema", "parameters_json_schema");
+                    let definition = Definition { description: function.get("description"), parameters };
+                    prompt.tool("function", name, definition);
                 }
             }
-            (name, _) => prompt.tool(name, name),
+            (name, _) => prompt.tool(name, name, Definition::default()),
         }
     }
 }
@@ -93,8 +97,8 @@ fn part(part: Json<'_>, each: &mut dyn FnMut(&Part<'_>)) {
         each(&Part::ToolResponse { id, response: result.get("response").unwrap_or(result) });
     } else if let Some(data) = field("inlineData", "inline_data") {
         let mime_type = either(data, "mimeType", "mime_type").and_then(Json::text);
-        let base64_bytes = data.get("data").and_then(Json::text).map_or(0, str::len);
-        each(&Part::Blob { modality: mime_type.map_or("document", modality), mime_type, base64_bytes });
+        let base64 = data.get("data").and_then(Json::text).unwrap_or("");
+        each(&Part::Blob { modality: mime_type.map_or("document", modality), mime_type, base64 });
     } else if let Some(file) = field("fileData", "file_data") {
         let mime_type = either(file, "mimeType", "mime_type").and_then(Json::text);
         let uri = either(file, "fileUri", "file_uri").and_then(Json::text).unwrap_or("");

@@ -27,7 +27,7 @@ pub(super) use realtime::REALTIME as OPENAI_REALTIME;
 pub(super) use responses::RESPONSES as OPENAI_RESPONSES;
 use writer::Writer;
 
-use super::json::Json;
+use super::{draft::Options, json::Json};
 use crate::exchange::Call;
 
 /// How a dialect's bodies are read for content.
@@ -47,33 +47,54 @@ pub(super) struct Prompt<'a> {
     tools: Writer<'a>,
 }
 
+/// What the conventions leave to the user to ask for, because it may be long.
+#[derive(Clone, Copy, Default)]
+struct Definition<'t> {
+    description: Option<Json<'t>>,
+    /// A JSON schema.
+    parameters: Option<Json<'t>>,
+}
+
 impl Prompt<'_> {
-    /// A tool that the model may call: what the conventions require of it.
-    fn tool(&mut self, kind: &str, name: &str) {
-        self.tools.element(|writer| {
+    /// A tool that the model may call.
+    fn tool(&mut self, kind: &str, name: &str, definition: Definition<'_>) {
+        let write = |writer: &mut Writer<'_>, definition: Definition<'_>| {
             writer.put("{\"type\":");
             writer.string(kind);
             writer.member("name", name);
+            if let Some(text) = definition.description.and_then(Json::string) {
+                writer.member("description", text);
+            }
+            if let Some(schema) = definition.parameters.filter(|schema| schema.is_object()) {
+                writer.put(",\"parameters\":");
+                writer.value(schema);
+            }
             writer.put("}");
-        });
+        };
+        let whole = self.tools.is_full() && self.tools.tries(|writer| write(writer, definition));
+        if !whole {
+            self.tools.element(|writer| write(writer, Definition::default()));
+        }
     }
 }
 
 /// What an exchange says.
 pub(super) struct Content<'a> {
     bytes_max: usize,
+    full: bool,
     output: Output<'a>,
 }
 
 impl<'a> Content<'a> {
-    /// Nothing yet, and room for `bytes_max` in each attribute.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { bytes_max, output: Output::new(bytes_max) }
+    /// Nothing yet, and as much room in each attribute as the options say.
+    pub fn new(options: &Options) -> Self {
+        let (bytes_max, full) = (options.content_bytes_max, options.content_full);
+        Self { bytes_max, full, output: Output::new(bytes_max, full) }
     }
 
     /// Reads a request body, or one of several documents that ask together.
     pub fn request(&mut self, arena: &'a Bump, call: &mut Call<'a>, reader: &Reader, body: Json<'_>) {
-        let new = || Writer::new(arena, self.bytes_max);
+        let new = || Writer::new(arena, self.bytes_max, self.full);
         let mut prompt = Prompt { input: new(), system: new(), tools: new() };
         (reader.request)(&mut prompt, body);
         call.input_messages = prompt.input.finish().or(call.input_messages);

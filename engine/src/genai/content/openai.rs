@@ -4,7 +4,7 @@ use bumpalo::Bump;
 
 use super::{
     super::json::Json,
-    Prompt, Reader,
+    Definition, Prompt, Reader,
     output::{Kind, Output},
     part::{Arguments, Part, from_url},
     writer::Writer,
@@ -30,13 +30,17 @@ pub(super) fn tools(prompt: &mut Prompt<'_>, body: Json<'_>) {
     for tool in body.get("tools").into_iter().flat_map(Json::items) {
         let kind = tool.get("type").and_then(Json::text).unwrap_or("function");
         let inner = tool.get(kind).filter(|inner| inner.is_object()).unwrap_or(tool);
-        prompt.tool(kind, inner.get("name").and_then(Json::text).unwrap_or(kind));
+        prompt.tool(kind, inner.get("name").and_then(Json::text).unwrap_or(kind), definition(inner));
     }
     for function in body.get("functions").into_iter().flat_map(Json::items) {
         if let Some(name) = function.get("name").and_then(Json::text) {
-            prompt.tool("function", name);
+            prompt.tool("function", name, definition(function));
         }
     }
+}
+
+fn definition<'t>(function: Json<'t>) -> Definition<'t> {
+    Definition { description: function.get("description"), parameters: function.get("parameters") }
 }
 
 /// One message of a conversation.
@@ -71,14 +75,14 @@ pub(super) fn message_parts(message: Json<'_>, each: &mut dyn FnMut(&Part<'_>)) 
         each(&Part::Text(refusal));
     }
     for image in message.get("images").into_iter().flat_map(Json::items).filter_map(Json::text) {
-        each(&Part::Blob { modality: "image", mime_type: None, base64_bytes: image.len() });
+        each(&Part::Blob { modality: "image", mime_type: None, base64: image });
     }
     if let Some(audio) = message.get("audio") {
         if let Some(transcript) = audio.get("transcript").and_then(Json::text) {
             each(&Part::Text(transcript));
         }
         match (audio.get("data").and_then(Json::text), audio.get("id").and_then(Json::text)) {
-            (Some(data), _) => each(&Part::Blob { modality: "audio", mime_type: None, base64_bytes: data.len() }),
+            (Some(data), _) => each(&Part::Blob { modality: "audio", mime_type: None, base64: data }),
             (None, Some(id)) => each(&Part::File { modality: "audio", id }),
             (None, None) => {}
         }
@@ -141,7 +145,7 @@ fn content_part(part: Json<'_>, each: &mut dyn FnMut(&Part<'_>)) {
         "input_audio" => {
             let data =
                 part.at(&["input_audio", "data"]).and_then(Json::text).or_else(|| text("input_audio")).unwrap_or("");
-            each(&Part::Blob { modality: "audio", mime_type: None, base64_bytes: data.len() });
+            each(&Part::Blob { modality: "audio", mime_type: None, base64: data });
         }
         "file" | "input_file" => file(part.get("file").filter(|file| file.is_object()).unwrap_or(part), each),
         _ => each(&Part::Other(kind)),
@@ -157,8 +161,8 @@ fn file(file: Json<'_>, each: &mut dyn FnMut(&Part<'_>)) {
         each(&Part::Uri { modality: "document", uri });
     } else if let Some(data) = text("file_data") {
         match from_url("document", data) {
-            blob @ Part::Blob { .. } => each(&blob),
-            _ => each(&Part::Blob { modality: "document", mime_type: None, base64_bytes: data.len() }),
+            inside @ (Part::Blob { .. } | Part::Data { .. }) => each(&inside),
+            _ => each(&Part::Blob { modality: "document", mime_type: None, base64: data }),
         }
     }
 }

@@ -23,6 +23,8 @@ pub(in crate::genai) struct Output<'a> {
     bytes_max: usize,
     /// What of it is left.
     bytes_left: usize,
+    /// Data is kept as it is.
+    with_data: bool,
 }
 
 /// One generation.
@@ -60,13 +62,13 @@ pub(in crate::genai) enum Kind {
 
 impl<'a> Output<'a> {
     /// Nothing yet, and room for `bytes_max`.
-    pub fn new(bytes_max: usize) -> Self {
-        Self { choices: List::default(), bytes_max, bytes_left: bytes_max }
+    pub fn new(bytes_max: usize, with_data: bool) -> Self {
+        Self { choices: List::default(), bytes_max, bytes_left: bytes_max, with_data }
     }
 
     /// Forgets what has arrived, because the whole has.
     pub fn clear(&mut self) {
-        *self = Self::new(self.bytes_max);
+        *self = Self::new(self.bytes_max, self.with_data);
     }
 
     fn choice(&mut self, arena: &'a Bump, index: i64) -> Option<&mut Choice<'a>> {
@@ -130,7 +132,7 @@ impl<'a> Output<'a> {
 
     /// A value as the text of the part `key`.
     pub fn push_value(&mut self, arena: &'a Bump, choice: i64, kind: Kind, key: i64, value: Json<'_>) {
-        let mut writer = Writer::new(arena, self.bytes_left);
+        let mut writer = Writer::new(arena, self.bytes_left, self.with_data);
         writer.element(|writer| writer.value(value));
         let written = writer.finish().and_then(|array| array.strip_prefix('[')?.strip_suffix(']'));
         self.push(arena, choice, kind, key, written.unwrap_or(""));
@@ -167,7 +169,7 @@ impl<'a> Output<'a> {
             Part::Reasoning(text) => return self.whole(arena, choice, Kind::Reasoning, text),
             _ => {}
         }
-        let mut writer = Writer::new(arena, self.bytes_left);
+        let mut writer = Writer::new(arena, self.bytes_left, self.with_data);
         writer.part(part);
         let written = writer.finish().and_then(|array| array.strip_prefix('[')?.strip_suffix(']'));
         if let Some(written) = written {
@@ -187,7 +189,7 @@ impl<'a> Output<'a> {
 
     /// Writes the messages, in the order of choices. `reason` tells why each one ended.
     pub fn write<'r>(&mut self, arena: &'a Bump, bytes_max: usize, reason: impl Fn(i64) -> &'r str) -> Option<&'a str> {
-        let mut writer = Writer::new(arena, bytes_max);
+        let mut writer = Writer::new(arena, bytes_max, self.with_data);
         self.choices.as_mut_slice().sort_unstable_by_key(|choice| choice.index);
         for choice in self.choices.as_slice() {
             writer.message("assistant", Some(reason(choice.index)), |writer| {
@@ -219,7 +221,7 @@ mod tests {
 
     fn written(bytes_max: usize, fill: impl for<'a> FnOnce(&'a Bump, &mut Output<'a>)) -> Option<String> {
         let arena = Bump::new();
-        let mut output = Output::new(bytes_max);
+        let mut output = Output::new(bytes_max, false);
         fill(&arena, &mut output);
         output.write(&arena, bytes_max, |choice| if choice == 0 { "stop" } else { "length" }).map(str::to_owned)
     }
@@ -264,7 +266,7 @@ mod tests {
     #[test]
     fn what_is_kept_is_bounded() {
         let arena = Bump::new();
-        let mut output = Output::new(1000);
+        let mut output = Output::new(1000, false);
         for round in 0..10_000 {
             output.push(&arena, round % 7, Kind::Text, 0, "some text that goes on");
             output.part(&arena, round % 3, &Part::Other("thing"));

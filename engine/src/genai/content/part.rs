@@ -17,8 +17,10 @@ pub(in crate::genai) enum Part<'t> {
     ServerToolCall { id: Option<&'t str>, name: &'t str, kind: &'t str, arguments: Arguments<'t> },
     /// What a tool that the provider called gave.
     ServerToolResponse { id: Option<&'t str>, kind: &'t str, response: Json<'t> },
-    /// Data inside the message. It is told by its size: to carry it twice helps nobody.
-    Blob { modality: &'t str, mime_type: Option<&'t str>, base64_bytes: usize },
+    /// Data inside the message. It is told by its size unless more is asked for.
+    Blob { modality: &'t str, mime_type: Option<&'t str>, base64: &'t str },
+    /// Data inside the message that isn't base64, by its kind alone.
+    Data { modality: &'t str, mime_type: Option<&'t str> },
     /// Data elsewhere.
     Uri { modality: &'t str, uri: &'t str },
     /// Data that was uploaded before.
@@ -51,7 +53,10 @@ impl<'t> Arguments<'t> {
 impl Part<'_> {
     /// Whether it has a form that takes less than its whole.
     pub fn can_be_shortened(&self) -> bool {
-        matches!(self, Part::Text(_) | Part::Reasoning(_) | Part::ToolCall { .. } | Part::ToolResponse { .. })
+        matches!(
+            self,
+            Part::Text(_) | Part::Reasoning(_) | Part::ToolCall { .. } | Part::ToolResponse { .. } | Part::Blob { .. }
+        )
     }
 
     /// Writes the part, or what fits of it.
@@ -100,12 +105,23 @@ impl Part<'_> {
                 writer.value(response);
                 writer.put("}");
             }
-            Part::Blob { modality, mime_type, base64_bytes } => {
+            Part::Blob { modality, mime_type, base64 } => {
+                let with_data = whole && writer.is_full();
+                writer.put(if with_data { "{\"type\":\"blob\"" } else { "{\"type\":\"blob_reference\"" });
+                writer.member("modality", modality);
+                mime_type.iter().for_each(|kind| writer.member("mime_type", kind));
+                if with_data {
+                    writer.member("content", base64);
+                } else {
+                    writer.put(",\"byte_size\":");
+                    // RFC 4648 section 4: four letters for three bytes.
+                    writer.number(base64.trim_end_matches('=').len() * 3 / 4);
+                }
+            }
+            Part::Data { modality, mime_type } => {
                 writer.put("{\"type\":\"blob_reference\"");
                 writer.member("modality", modality);
                 mime_type.iter().for_each(|kind| writer.member("mime_type", kind));
-                writer.put(",\"byte_size\":");
-                writer.number(base64_bytes / 4 * 3);
             }
             Part::Uri { modality, uri } => {
                 writer.put("{\"type\":\"uri\"");
@@ -147,7 +163,12 @@ pub(in crate::genai) fn from_url<'t>(modality: &'t str, url: &'t str) -> Part<'t
     match url.strip_prefix("data:").and_then(|data| data.split_once(',')) {
         Some((kind, data)) => {
             let mime_type = kind.split(';').next().filter(|kind| !kind.is_empty());
-            Part::Blob { modality, mime_type, base64_bytes: data.len() }
+            // RFC 2397 section 3.
+            if kind.ends_with(";base64") {
+                Part::Blob { modality, mime_type, base64: data }
+            } else {
+                Part::Data { modality, mime_type }
+            }
         }
         None => Part::Uri { modality, uri: url },
     }

@@ -23,14 +23,21 @@ pub(in crate::genai) struct Writer<'a> {
     arena: &'a Bump,
     text: Text<'a>,
     bytes_max: usize,
+    /// Data is written as it is, and not told by its size.
+    with_data: bool,
     /// Something was cut.
     full: bool,
 }
 
 impl<'a> Writer<'a> {
     /// An array of at most `bytes_max`.
-    pub fn new(arena: &'a Bump, bytes_max: usize) -> Self {
-        Self { arena, text: Text::default(), bytes_max, full: false }
+    pub fn new(arena: &'a Bump, bytes_max: usize, with_data: bool) -> Self {
+        Self { arena, text: Text::default(), bytes_max, with_data, full: false }
+    }
+
+    /// Whether what may be long is asked for.
+    pub fn is_full(&self) -> bool {
+        self.with_data
     }
 
     /// The array; `None` when there is nothing in it.
@@ -78,6 +85,14 @@ impl<'a> Writer<'a> {
             let _short = self.element(|writer| part.write(writer, false));
             self.full = true;
         }
+    }
+
+    /// An element that there may be no room for, after which a shorter one may follow.
+    pub fn tries(&mut self, write: impl FnOnce(&mut Self)) -> bool {
+        let was_full = self.full;
+        let fits = self.element(write);
+        self.full = was_full;
+        fits
     }
 
     /// A part that was written before.
@@ -241,7 +256,7 @@ mod tests {
 
     fn messages(bytes_max: usize, texts: &[&str]) -> Option<String> {
         let arena = Bump::new();
-        let mut writer = Writer::new(&arena, bytes_max);
+        let mut writer = Writer::new(&arena, bytes_max, false);
         for text in texts {
             writer.message("user", Some("stop"), |writer| {
                 writer.part(&Part::Text(text));
@@ -284,7 +299,7 @@ mod tests {
         let document = r#"{"a":[1,-2.5,true,null,"x\ny",{}],"b":1e300,"c":18446744073709551615}"#;
         let arena = Bump::new();
         let written = super::super::super::json::Scratch::default().parse(&mut document.as_bytes().to_vec(), |json| {
-            let mut writer = Writer::new(&arena, 10_000);
+            let mut writer = Writer::new(&arena, 10_000, false);
             writer.element(|writer| writer.value(json));
             writer.finish().map(str::to_owned)
         });

@@ -73,3 +73,60 @@ pub(super) fn usage(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
 }
 
 static WANTED: Wanted = Wanted::new(&["\"message\"", "\"usage\"", "\"stop_reason\"", "\"error\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, SSE, Wire, check};
+
+    #[test]
+    fn a_stream_repeats_its_counts() {
+        check(
+            Wire {
+                host: "api.anthropic.com",
+                path: "/v1/messages?beta=true",
+                request: r#"{"model":"claude-opus-5","max_tokens":9,"messages":[],"stream":true,"output_config":{"effort":"high"}}"#,
+                response_fields: SSE,
+                response: &[
+                    r#"message_start|{"type":"message_start","message":{"id":"msg_1","model":"claude-opus-5-x","usage":{"input_tokens":3,"cache_creation_input_tokens":4,"cache_read_input_tokens":5,"output_tokens":1}}}"#,
+                    r#"ping|{"type":"ping"}"#,
+                    r#"message_delta|{"type":"message_delta","delta":{"stop_reason":"max_tokens"},"usage":{"output_tokens":9,"output_tokens_details":{"thinking_tokens":6}}}"#,
+                    r#"message_stop|{"type":"message_stop"}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "response_id: \"msg_1\"",
+                "input_tokens: 12",
+                "output_tokens: 9",
+                "cache_read_tokens: 5",
+                "cache_creation_tokens: 4",
+                "reasoning_tokens: 6",
+                "reasoning_level: \"high\"",
+                "\"max_tokens\"",
+            ],
+        );
+    }
+
+    #[test]
+    fn other_hosts_name_the_model_in_the_path() {
+        for (host, path, provider, model) in [
+            (
+                "us-east5-aiplatform.googleapis.com",
+                "/v1/projects/p/locations/l/publishers/anthropic/models/claude-opus-5@2026:streamRawPredict",
+                "gcp.vertex_ai",
+                "claude-opus-5@2026",
+            ),
+            ("res.services.ai.azure.com", "/anthropic/v1/messages", "anthropic", "named"),
+            ("bedrock-mantle.us-east-1.api.aws", "/anthropic/v1/messages", "anthropic", "named"),
+        ] {
+            let request = if model == "named" {
+                r#"{"model":"named","messages":[],"max_tokens":1}"#
+            } else {
+                r#"{"anthropic_version":"vertex-2023-10-16","messages":[],"max_tokens":1,"stream":true}"#
+            };
+            let (provider, model) = (format!("provider: \"{provider}\""), format!("request_model: \"{model}\""));
+            check(Wire { host, path, request, ..PLAIN }, &["operation: \"chat\"", &provider, &model]);
+        }
+        check(Wire { path: "/v1/messages/count_tokens", request: r#"{"model":"m","messages":[]}"#, ..PLAIN }, &[]);
+    }
+}

@@ -41,3 +41,36 @@ static WANTED: Wanted = Wanted::new(
         ("\"model\"", |call| call.response_model.is_some()),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn a_document() {
+        check(
+            Wire {
+                host: "api.anthropic.com",
+                path: "/v1/complete",
+                request: r#"{"model":"claude-2.1","prompt":"\n\nHuman: hi\n\nAssistant:","max_tokens_to_sample":9,"top_k":5}"#,
+                response: &[
+                    r#"{"id":"compl_1","type":"completion","completion":" a","stop_reason":"max_tokens","model":"claude-2.1"}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "operation: \"text_completion\"",
+                "provider: \"anthropic\"",
+                "max_tokens: 9",
+                "top_k: 5",
+                "response_id: \"compl_1\"",
+                "\"max_tokens\"",
+                "input_tokens: None",
+            ],
+        );
+        check(
+            Wire { path: "/v1/complete", request: r#"{"model":"m","prompt":"p"}"#, ..PLAIN },
+            &["operation: \"text_completion\"", "openai_api_type: None"],
+        );
+    }
+}

@@ -28,3 +28,28 @@ fn request_head<'a>(facts: &mut Facts<'a>, arena: &'a Bump, _: &RequestHead<'_>,
 
 /// The answer is in chunks of text, and nothing else is told.
 static WANTED: Wanted = Wanted::new(&[], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn an_agent_is_asked() {
+        check(
+            Wire {
+                path: "/agents/A/agentAliases/B/sessions/s%201/text",
+                host: "bedrock-agent-runtime.us-east-1.amazonaws.com",
+                response_fields: &[("content-type", "application/vnd.amazon.eventstream")],
+                request: r#"{"inputText":"hi"}"#,
+                response: &["chunk|{\"bytes\":\"aGVsbG8=\"}"],
+                capture_content: true,
+                ..PLAIN
+            },
+            &[
+                "operation: \"invoke_agent\"",
+                "conversation_id: \"s 1\"",
+                r#"output_messages: "[{\"role\":\"assistant\",\"parts\":[{\"type\":\"text\",\"content\":\"hello\"}],\"finish_reason\":\"\"}]""#,
+            ],
+        );
+    }
+}

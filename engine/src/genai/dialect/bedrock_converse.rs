@@ -68,3 +68,60 @@ pub(super) fn response_head<'a>(facts: &mut Facts<'a>, arena: &'a Bump, head: &R
 }
 
 static WANTED: Wanted = Wanted::new(&["\"stopReason\"", "\"usage\"", "\"error\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn a_stream_that_breaks_off() {
+        check(
+            Wire {
+                path: "/model/m/converse-stream",
+                host: "bedrock-runtime.us-east-1.amazonaws.com",
+                response_fields: &[("content-type", "application/vnd.amazon.eventstream"), ("x-amzn-requestid", "r1")],
+                response: &["messageStart|{\"role\":\"assistant\"}", "throttlingException|{\"message\":\"slow down\"}"],
+                request: "{}",
+                ..PLAIN
+            },
+            &["error_type: \"throttlingException\"", "response_id: \"r1\"", "status_code: 200"],
+        );
+    }
+
+    #[test]
+    fn what_was_cached_comes_on_top() {
+        check(
+            Wire {
+                host: "bedrock-runtime.eu-west-1.amazonaws.com",
+                path: "/model/arn%3Aaws%3Abedrock%3Aeu-west-1%3A1%3Ainference-profile%2Fm/converse",
+                request: r#"{"messages":[],"inferenceConfig":{"maxTokens":9,"stopSequences":["x"]},"guardrailConfig":{"guardrailIdentifier":"g1"}}"#,
+                response_fields: &[("content-type", "application/json"), ("x-amzn-requestid", "r1")],
+                response: &[
+                    r#"{"output":{"message":{"role":"assistant","content":[]}},"stopReason":"guardrail_intervened","usage":{"inputTokens":3,"outputTokens":4,"totalTokens":16,"cacheReadInputTokens":5,"cacheWriteInputTokens":4}}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "request_model: \"arn:aws:bedrock:eu-west-1:1:inference-profile/m\"",
+                "max_tokens: 9",
+                "bedrock_guardrail_id: \"g1\"",
+                "input_tokens: 12",
+                "output_tokens: 4",
+                "\"guardrail_intervened\"",
+                "response_id: \"r1\"",
+            ],
+        );
+        check(
+            Wire {
+                host: "bedrock-runtime.eu-west-1.amazonaws.com",
+                path: "/model/m/converse",
+                request: "{}",
+                status: 400,
+                response_fields: &[("x-amzn-errortype", "ValidationException:http://internal.amazon.com/x/")],
+                response: &[r#"{"message":"m"}"#],
+                ..PLAIN
+            },
+            &["error_type: \"ValidationException\"", "status_code: 400"],
+        );
+    }
+}

@@ -181,3 +181,104 @@ static WANTED: Wanted = Wanted::new(
         ("\"model\"", |call| call.response_model.is_some()),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn a_family_with_a_body_of_its_own() {
+        check(
+            Wire {
+                path: "/model/amazon.nova-lite-v1%3A0/invoke-with-response-stream",
+                host: "bedrock-runtime.us-east-1.amazonaws.com",
+                fields: &[("X-Amzn-Bedrock-GuardrailIdentifier", "g1")],
+                request: r#"{"messages":[],"inferenceConfig":{"max_new_tokens":5,"topP":0.5}}"#,
+                response_fields: &[("content-type", "application/vnd.amazon.eventstream")],
+                response: &[
+                    // {"messageStop":{"stopReason":"max_tokens"}}
+                    r#"chunk|{"bytes":"eyJtZXNzYWdlU3RvcCI6eyJzdG9wUmVhc29uIjoibWF4X3Rva2VucyJ9fQ==","p":"abc"}"#,
+                    // {"metadata":{"usage":{"inputTokens":3,"outputTokens":4,"cacheReadInputTokenCount":5}}}
+                    concat!(
+                        r#"chunk|{"bytes":"eyJtZXRhZGF0YSI6eyJ1c2FnZSI6eyJpbnB1dFRva2VucyI6Myw"#,
+                        r#"ib3V0cHV0VG9rZW5zIjo0LCJjYWNoZVJlYWRJbnB1dFRva2VuQ291bnQiOjV9fX0="}"#
+                    ),
+                ],
+                ..PLAIN
+            },
+            &[
+                "operation: \"chat\"",
+                "provider: \"aws.bedrock\"",
+                "request_model: \"amazon.nova-lite-v1:0\"",
+                "max_tokens: 5",
+                "top_p: 0.5",
+                "bedrock_guardrail_id: \"g1\"",
+                "input_tokens: 8",
+                "output_tokens: 4",
+                "cache_read_tokens: 5",
+                "stream: true",
+                "error_type: None",
+            ],
+        );
+    }
+
+    #[test]
+    fn families_differ() {
+        let claude = r#"{"id":"msg_1","type":"message","model":"claude","stop_reason":"end_turn","usage":{"input_tokens":3,"output_tokens":4,"cache_read_input_tokens":5}}"#;
+        let titan =
+            r#"{"inputTextTokenCount":3,"results":[{"tokenCount":4,"outputText":"a","completionReason":"FINISH"}]}"#;
+        let llama = r#"{"generation":"a","prompt_token_count":3,"generation_token_count":4,"stop_reason":"length"}"#;
+        let cohere = r#"{"id":"c1","generations":[{"id":"g","text":"a","finish_reason":"MAX_TOKENS"}],"prompt":"p"}"#;
+        let mistral = r#"{"outputs":[{"text":"a","stop_reason":"stop"}]}"#;
+        let ai21 = r#"{"id":1,"completions":[{"data":{"text":"a"},"finishReason":{"reason":"endoftext"}}]}"#;
+        let headers: &[(&str, &str)] = &[
+            ("content-type", "application/json"),
+            ("x-amzn-bedrock-input-token-count", "3"),
+            ("x-amzn-bedrock-output-token-count", "4"),
+        ];
+        for (model, request, response, finish, limit) in [
+            (
+                "anthropic.claude-v1",
+                r#"{"anthropic_version":"bedrock-2023-05-31","max_tokens":9,"messages":[]}"#,
+                claude,
+                "end_turn",
+                true,
+            ),
+            (
+                "amazon.titan-text",
+                r#"{"inputText":"hi","textGenerationConfig":{"maxTokenCount":9}}"#,
+                titan,
+                "FINISH",
+                true,
+            ),
+            ("meta.llama3", r#"{"prompt":"hi","max_gen_len":9}"#, llama, "length", true),
+            ("cohere.command", r#"{"prompt":"hi","max_tokens":9,"p":0.5}"#, cohere, "MAX_TOKENS", true),
+            ("mistral.mistral-7b", r#"{"prompt":"hi","max_tokens":9}"#, mistral, "stop", true),
+            ("ai21.j2", r#"{"prompt":"hi","maxTokens":9}"#, ai21, "endoftext", true),
+        ] {
+            let input = if model.starts_with("anthropic") { "input_tokens: 8" } else { "input_tokens: 3" };
+            let (path, finish) = (format!("/model/{model}/invoke"), format!("\"{finish}\""));
+            let wire = Wire {
+                host: "bedrock-runtime.us-east-1.amazonaws.com",
+                path: &path,
+                request,
+                response_fields: headers,
+                response: &[response],
+                ..PLAIN
+            };
+            let mut expect = vec!["operation: \"chat\"", input, "output_tokens: 4", &*finish];
+            expect.extend(limit.then_some("max_tokens: 9"));
+            check(wire, &expect);
+        }
+        check(
+            Wire {
+                host: "bedrock-runtime.us-east-1.amazonaws.com",
+                path: "/model/amazon.titan-embed-text-v2%3A0/invoke",
+                request: r#"{"inputText":"hi","dimensions":256}"#,
+                response: &[r#"{"embedding":[0.1],"inputTextTokenCount":3}"#],
+                ..PLAIN
+            },
+            &["operation: \"embeddings\"", "dimension_count: 256", "input_tokens: 3"],
+        );
+    }
+}

@@ -102,3 +102,128 @@ static WANTED: Wanted = Wanted::new(
     &["\"finish_reason\"", "\"usage\"", "\"response\"", "\"error\""],
     &[("\"id\"", |call| call.response_id.is_some()), ("\"generation_id\"", |call| call.response_id.is_some())],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::{
+        Ended,
+        testing::{PLAIN, SSE, Wire, check},
+    };
+
+    const WIRE: Wire<'static> = Wire { host: "api.cohere.com", ..PLAIN };
+
+    #[test]
+    fn version_2() {
+        let request =
+            r#"{"model":"command-a","messages":[{"role":"user","content":"hi"}],"p":0.75,"k":5,"stream":true}"#;
+        check(
+            Wire {
+                path: "/v2/chat",
+                request,
+                response_fields: SSE,
+                response: &[
+                    r#"message-start|{"type":"message-start","id":"c1","delta":{"message":{"role":"assistant"}}}"#,
+                    r#"content-delta|{"type":"content-delta","index":0,"delta":{"message":{"content":{"text":"a"}}}}"#,
+                    r#"message-end|{"type":"message-end","delta":{"finish_reason":"MAX_TOKENS","usage":{"billed_units":{"input_tokens":7,"output_tokens":2},"tokens":{"input_tokens":71,"output_tokens":3}}}}"#,
+                ],
+                ended: Ended::Cut,
+                ..WIRE
+            },
+            &[
+                "provider: \"cohere\"",
+                "response_id: \"c1\"",
+                "\"MAX_TOKENS\"",
+                "input_tokens: 7",
+                "output_tokens: 2",
+                "top_p: 0.75",
+                "top_k: 5",
+                "stream: true",
+                "response_model: None",
+                "error_type: None",
+            ],
+        );
+    }
+
+    #[test]
+    fn version_1() {
+        let whole = r#"{"response_id":"r1","generation_id":"g1","text":"a","finish_reason":"COMPLETE","meta":{"api_version":{"version":"1"},"billed_units":{"input_tokens":7,"output_tokens":2}}}"#;
+        let expect = ["operation: \"chat\"", "\"COMPLETE\"", "input_tokens: 7", "output_tokens: 2"];
+        let wire = Wire { path: "/v1/chat", request: r#"{"model":"command-r","message":"hi"}"#, ..WIRE };
+        check(Wire { response: &[whole], ..wire }, &[&expect[..], &["response_id: \"r1\""]].concat());
+        // A stream is lines, and its last one holds the whole response.
+        let last = format!(
+            r#"{{"is_finished":true,"event_type":"stream-end","finish_reason":"COMPLETE","response":{whole}}}"#
+        );
+        check(
+            Wire {
+                request: r#"{"model":"command-r","message":"hi","stream":true}"#,
+                response_fields: &[("content-type", "application/stream+json")],
+                response: &[
+                    r#"{"is_finished":false,"event_type":"stream-start","generation_id":"g1"}"#,
+                    r#"{"is_finished":false,"event_type":"text-generation","text":"a"}"#,
+                    &last,
+                ],
+                ..wire
+            },
+            &[&expect[..], &["stream: true"]].concat(),
+        );
+        // The same path is used for OpenAI's bodies elsewhere.
+        let request = r#"{"model":"palmyra","messages":[{"role":"user","content":"hi"}]}"#;
+        check(
+            Wire { host: "api.writer.com", path: "/v1/chat", request, ..PLAIN },
+            &["openai_api_type: \"chat_completions\""],
+        );
+    }
+
+    #[test]
+    fn older_and_other_calls() {
+        check(
+            Wire {
+                path: "/v1/generate",
+                request: r#"{"model":"command","prompt":"hi","num_generations":2,"max_tokens":5}"#,
+                response: &[
+                    r#"{"id":"i1","generations":[{"id":"g1","text":"a","finish_reason":"MAX_TOKENS"}],"meta":{"billed_units":{"input_tokens":3,"output_tokens":5}}}"#,
+                ],
+                ..WIRE
+            },
+            &[
+                "operation: \"text_completion\"",
+                "choice_count: 2",
+                "max_tokens: 5",
+                "\"MAX_TOKENS\"",
+                "output_tokens: 5",
+            ],
+        );
+        for (path, request) in [
+            (
+                "/v2/embed",
+                r#"{"model":"embed-v4","texts":["a"],"embedding_types":["float","int8"],"output_dimension":256}"#,
+            ),
+            (
+                "/v1/embed",
+                r#"{"model":"embed-v4","texts":["a"],"embedding_types":["float","int8"],"output_dimension":256}"#,
+            ),
+        ] {
+            check(
+                Wire {
+                    path,
+                    request,
+                    response: &[r#"{"id":"i","embeddings":{},"meta":{"billed_units":{"input_tokens":4}}}"#],
+                    ..WIRE
+                },
+                &["operation: \"embeddings\"", "\"int8\"", "dimension_count: 256", "input_tokens: 4"],
+            );
+        }
+        check(Wire { path: "/v2/rerank", request: r#"{"model":"rerank","query":"a","documents":["b"]}"#, ..WIRE }, &[]);
+        check(
+            Wire {
+                path: "/v2/chat",
+                request: r#"{"model":"m","messages":[]}"#,
+                status: 429,
+                response: &[r#"{"id":"x","message":"You are using a Trial key"}"#],
+                ..WIRE
+            },
+            &["error_type: \"429\"", "status_code: 429"],
+        );
+    }
+}

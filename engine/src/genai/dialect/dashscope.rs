@@ -68,3 +68,61 @@ static WANTED: Wanted = Wanted::new(
     &["\"usage\"", "\"finish_reason\"", "\"error\"", "\"code\""],
     &[("\"request_id\"", |call| call.response_id.is_some())],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    const WIRE: Wire<'static> = Wire {
+        host: "dashscope.aliyuncs.com",
+        path: "/api/v1/services/aigc/text-generation/generation",
+        request: r#"{"model":"qwen-plus","input":{"messages":[{"role":"user","content":"hi"}]},"parameters":{"top_p":0.5,"max_tokens":9,"seed":7}}"#,
+        ..PLAIN
+    };
+
+    #[test]
+    fn a_document_and_a_stream() {
+        let expect = [
+            "operation: \"chat\"",
+            "provider: \"dashscope.aliyuncs.com\"",
+            "request_model: \"qwen-plus\"",
+            "top_p: 0.5",
+            "max_tokens: 9",
+            "seed: 7",
+            "response_id: \"r1\"",
+            "\"stop\"",
+            "input_tokens: 22",
+            "output_tokens: 17",
+        ];
+        check(
+            Wire {
+                response: &[
+                    r#"{"output":{"choices":[{"finish_reason":"stop","message":{"role":"assistant","content":"a"}}]},"usage":{"total_tokens":39,"input_tokens":22,"output_tokens":17},"request_id":"r1"}"#,
+                ],
+                ..WIRE
+            },
+            &[&expect[..], &["stream: false"]].concat(),
+        );
+        // Counts are cumulative, and the reason is in so many letters "null" until the end.
+        check(
+            Wire {
+                fields: &[("X-DashScope-SSE", "enable")],
+                response_fields: &[("content-type", "text/event-stream;charset=UTF-8")],
+                response: &[
+                    r#"result|{"output":{"choices":[{"finish_reason":"null","message":{"content":"a"}}]},"usage":{"input_tokens":22,"output_tokens":1},"request_id":"r1"}"#,
+                    r#"result|{"output":{"choices":[{"finish_reason":"stop","message":{"content":""}}]},"usage":{"input_tokens":22,"output_tokens":17},"request_id":"r1"}"#,
+                ],
+                ..WIRE
+            },
+            &[&expect[..], &["stream: true"]].concat(),
+        );
+    }
+
+    #[test]
+    fn a_refusal_has_its_code_at_the_top() {
+        check(
+            Wire { status: 400, response: &[r#"{"code":"InvalidParameter","message":"m","request_id":"r1"}"#], ..WIRE },
+            &["error_type: \"InvalidParameter\"", "status_code: 400"],
+        );
+    }
+}

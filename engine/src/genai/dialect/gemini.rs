@@ -126,3 +126,75 @@ static WANTED: Wanted = Wanted::new(
         ("\"model_version\"", |call| call.response_model.is_some()),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn a_stream_that_is_an_array() {
+        check(
+            Wire {
+                host: "generativelanguage.googleapis.com",
+                path: "/v1beta/models/g:streamGenerateContent?key=secret",
+                request: r#"{"contents":[],"generation_config":{"top_k":40.0,"response_mime_type":"application/json","candidate_count":2}}"#,
+                response_fields: &[("content-type", "application/json; charset=UTF-8")],
+                response: &[
+                    r#"{"candidates":[{"index":1,"finishReason":2},{"index":0,"finishReason":"STOP"}],"usageMetadata":{"promptTokenCount":1,"toolUsePromptTokenCount":2,"thoughtsTokenCount":5}}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "top_k: 40",
+                "choice_count: 2",
+                "input_tokens: 3",
+                "output_tokens: 5",
+                "\"stop\"",
+                "\"max_tokens\"",
+                "stream: true",
+            ],
+        );
+    }
+
+    #[test]
+    fn a_refusal_and_a_count() {
+        let host = "generativelanguage.googleapis.com";
+        check(
+            Wire {
+                host,
+                path: "/v1beta/models/nope:generateContent",
+                request: r#"{"contents":[]}"#,
+                status: 404,
+                response: &[r#"{"error":{"code":404,"message":"m","status":"NOT_FOUND"}}"#],
+                ..PLAIN
+            },
+            &["error_type: \"NOT_FOUND\"", "request_model: \"nope\""],
+        );
+        // A stream that isn't events wraps it in an array.
+        check(
+            Wire {
+                host,
+                path: "/v1beta/models/m:streamGenerateContent",
+                request: r#"{"contents":[]}"#,
+                status: 400,
+                response: &[r#"[{"error":{"code":400,"message":"m","status":"INVALID_ARGUMENT"}}]"#],
+                ..PLAIN
+            },
+            &["error_type: \"INVALID_ARGUMENT\"", "stream: true"],
+        );
+        // What is blocked has no candidates.
+        check(
+            Wire {
+                host,
+                path: "/v1beta/models/m:generateContent",
+                request: r#"{"contents":[]}"#,
+                response: &[
+                    r#"{"promptFeedback":{"blockReason":"SAFETY"},"usageMetadata":{"promptTokenCount":7},"modelVersion":"m"}"#,
+                ],
+                ..PLAIN
+            },
+            &["input_tokens: 7", "output_tokens: None", "finish_reasons: None", "error_type: None"],
+        );
+        check(Wire { host, path: "/v1beta/models/m:countTokens", request: r#"{"contents":[]}"#, ..PLAIN }, &[]);
+    }
+}

@@ -50,3 +50,68 @@ const RESPONSE: &[Rule] = &[
 ];
 
 static WANTED: Wanted = Wanted::new(&[], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    const HOST: &str = "generativelanguage.googleapis.com";
+
+    #[test]
+    fn one_and_several_contents_are_embedded() {
+        check(
+            Wire {
+                host: HOST,
+                path: "/v1beta/models/gemini-embedding-001:embedContent?key=secret",
+                request: r#"{"model":"models/x","content":{"parts":[{"text":"hi"}]},"outputDimensionality":256}"#,
+                response: &[
+                    r#"{"embedding":{"values":[0.1]},"usageMetadata":{"promptTokenCount":4,"totalTokenCount":4}}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "operation: \"embeddings\"",
+                "provider: \"gcp.gemini\"",
+                "request_model: \"gemini-embedding-001\"",
+                "dimension_count: 256",
+                "input_tokens: 4",
+                "output_tokens: None",
+            ],
+        );
+        check(
+            Wire {
+                host: HOST,
+                path: "/v1beta/models/gemini-embedding-001%3AbatchEmbedContents",
+                request: r#"{"requests":[{"content":{"parts":[{"text":"a"}]},"output_dimensionality":128},{"content":{}}]}"#,
+                response: &[r#"{"embeddings":[{"values":[0.1]},{"values":[0.2]}]}"#],
+                ..PLAIN
+            },
+            &["request_model: \"gemini-embedding-001\"", "dimension_count: 128", "input_tokens: None"],
+        );
+    }
+
+    #[test]
+    fn a_prediction_is_one_when_it_embeds() {
+        let path = "/v1/projects/p/locations/l/publishers/google/models/text-embedding-005:predict";
+        check(
+            Wire {
+                host: "us-central1-aiplatform.googleapis.com",
+                path,
+                request: r#"{"instances":[{"content":"a"},{"content":"b"}],"parameters":{"outputDimensionality":64}}"#,
+                response: &[
+                    r#"{"predictions":[{"embeddings":{"values":[0.1],"statistics":{"token_count":3,"truncated":false}}},{"embeddings":{"values":[0.2],"statistics":{"token_count":4,"truncated":false}}}]}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "provider: \"gcp.vertex_ai\"",
+                "request_model: \"text-embedding-005\"",
+                "dimension_count: 64",
+                "input_tokens: 7",
+            ],
+        );
+        // An image that is described.
+        let request = r#"{"instances":[{"prompt":"a cat"}],"parameters":{"sampleCount":1}}"#;
+        check(Wire { host: "us-central1-aiplatform.googleapis.com", path, request, ..PLAIN }, &[]);
+    }
+}

@@ -45,3 +45,40 @@ const RESPONSE: &[Rule] = &[
 ];
 
 static WANTED: Wanted = Wanted::new(&["\"interaction\"", "\"error\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, SSE, Wire, check};
+
+    #[test]
+    fn a_stream() {
+        check(
+            Wire {
+                host: "generativelanguage.googleapis.com",
+                path: "/v1beta/interactions",
+                request: r#"{"model":"gemini-3-pro","input":"hi","stream":true,"generation_config":{"temperature":0.5},"previous_interaction_id":"i0"}"#,
+                response_fields: SSE,
+                response: &[
+                    r#"interaction.created|{"event_type":"interaction.created","interaction":{"id":"i1","model":"gemini-3-pro","status":"in_progress"}}"#,
+                    r#"step.delta|{"event_type":"step.delta","delta":{"type":"text","text":"a"}}"#,
+                    r#"interaction.completed|{"event_type":"interaction.completed","interaction":{"id":"i1","status":"completed","usage":{"total_input_tokens":7,"total_output_tokens":2,"total_thought_tokens":5,"total_cached_tokens":3,"total_tokens":14}}}"#,
+                    "done|[DONE]",
+                ],
+                ..PLAIN
+            },
+            &[
+                "operation: \"generate_content\"",
+                "provider: \"gcp.gemini\"",
+                "response_id: \"i1\"",
+                "previous_response_id: \"i0\"",
+                "temperature: 0.5",
+                "input_tokens: 7",
+                "output_tokens: 7",
+                "reasoning_tokens: 5",
+                "cache_read_tokens: 3",
+                "stream: true",
+                "error_type: None",
+            ],
+        );
+    }
+}

@@ -1,4 +1,4 @@
-//! llama.cpp's own completions.
+//! llama.cpp's own completions and embeddings.
 
 use super::{Dialect, content, has_text, likely, plain};
 use crate::genai::{
@@ -14,6 +14,14 @@ pub(super) static DIALECT: Dialect = Dialect {
     event: RESPONSE,
     content: Some(&content::LLAMA_CPP),
     ..plain("llama.cpp", "text_completion", &WANTED)
+};
+
+/// Its answer has vectors and nothing else.
+pub(super) static EMBED: Dialect = Dialect {
+    routes: &[likely("embedding")],
+    fits: |body| has_text(body, "content"),
+    request: &[rule(&["model"], To::RequestModel)],
+    ..plain("llama.cpp.embedding", "embeddings", &WANTED)
 };
 
 const REQUEST: &[Rule] = &[
@@ -39,3 +47,58 @@ const RESPONSE: &[Rule] = &[
 ];
 
 static WANTED: Wanted = Wanted::new(&["\"stop_type\"", "\"tokens_evaluated\"", "\"error\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::{
+        Ended,
+        testing::{PLAIN, SSE, Wire, check},
+    };
+
+    #[test]
+    fn a_stream() {
+        check(
+            Wire {
+                path: "/completion",
+                request: r#"{"prompt":"hi","n_predict":5,"stream":true}"#,
+                response_fields: SSE,
+                response: &[
+                    r#"{"content":"a","stop":false}"#,
+                    r#"{"content":"","stop":true,"stop_type":"limit","tokens_evaluated":3,"tokens_predicted":5}"#,
+                ],
+                ended: Ended::Cut,
+                ..PLAIN
+            },
+            &["\"limit\"", "input_tokens: 3", "output_tokens: 5", "error_type: None"],
+        );
+    }
+
+    #[test]
+    fn embeddings_say_no_count() {
+        check(
+            Wire {
+                path: "/embedding",
+                request: r#"{"content":"hi"}"#,
+                response: &[r#"[{"index":0,"embedding":[[0.1,0.2]]}]"#],
+                ..PLAIN
+            },
+            &["operation: \"embeddings\"", "input_tokens: None", "error_type: None"],
+        );
+        check(Wire { path: "/embedding", request: r#"{"text":"hi"}"#, ..PLAIN }, &[]);
+    }
+
+    #[test]
+    fn a_gap_is_filled_in() {
+        check(
+            Wire {
+                path: "/infill",
+                request: r#"{"input_prefix":"def f(","input_suffix":"return 1","n_predict":4}"#,
+                response: &[
+                    r#"{"content":"x","stop":true,"stop_type":"eos","tokens_evaluated":6,"tokens_predicted":2}"#,
+                ],
+                ..PLAIN
+            },
+            &["max_tokens: 4", "\"eos\"", "input_tokens: 6", "output_tokens: 2"],
+        );
+    }
+}

@@ -50,3 +50,24 @@ static WANTED: Wanted = Wanted::new(
     &["\"conversation_id\"", "\"usage\"", "\"error\""],
     &[("\"model\"", |call| call.response_model.is_some())],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn a_conversation_begins() {
+        check(
+            Wire {
+                host: "api.mistral.ai",
+                path: "/v1/conversations",
+                request: r#"{"model":"m","inputs":"hi","completion_args":{"temperature":0.5}}"#,
+                response: &[
+                    r#"{"conversation_id":"conv_1","outputs":[{"type":"message.output","model":"m-1","content":"x"}],"usage":{"prompt_tokens":1,"completion_tokens":2}}"#,
+                ],
+                ..PLAIN
+            },
+            &["conversation_id: \"conv_1\"", "response_model: \"m-1\"", "temperature: 0.5", "output_tokens: 2"],
+        );
+    }
+}

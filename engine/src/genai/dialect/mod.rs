@@ -1,12 +1,14 @@
 //! The wire formats of the APIs, one file each: paths, fields, streams.
 //!
-//! Adding one takes a file with a [`Dialect`] and a line in [`DIALECTS`].
+//! Adding one takes a file with a [`Dialect`] and its tests, its `mod` line, and a line in [`DIALECTS`];
+//! `docs/adding-a-provider.md` says how.
 
 mod anthropic;
 mod anthropic_complete;
 mod bedrock_agent;
 mod bedrock_converse;
 mod bedrock_invoke;
+mod bedrock_knowledge;
 mod cohere;
 mod dashscope;
 mod gemini;
@@ -52,6 +54,8 @@ pub(super) static DIALECTS: &[&Dialect] = &[
     &bedrock_converse::DIALECT,
     &bedrock_invoke::DIALECT,
     &bedrock_agent::DIALECT,
+    &bedrock_knowledge::RETRIEVE,
+    &bedrock_knowledge::GENERATE,
     &mistral_conversations::DIALECT,
     &cohere::DIALECT,
     &cohere::GENERATE,
@@ -65,6 +69,7 @@ pub(super) static DIALECTS: &[&Dialect] = &[
     &dashscope::DIALECT,
     &tgi::DIALECT,
     &llama_cpp::DIALECT,
+    &llama_cpp::EMBED,
 ];
 
 /// The dialect of a WebSocket, by the last segment of its path: those of HTTP have none.
@@ -189,4 +194,53 @@ fn has_array(body: Json<'_>, key: &str) -> bool {
 /// `key` holds a string or an array.
 fn has_text(body: Json<'_>, key: &str) -> bool {
     body.get(key).is_some_and(|value| value.is_array() || value.string().is_some())
+}
+
+#[cfg(test)]
+mod tests {
+    use std::{collections::HashSet, fs, path::Path};
+
+    use super::{DIALECTS, of_socket};
+    use crate::genai::json::Scratch;
+
+    /// What the page on adding a provider promises: a file of its own for each wire form, short, with its
+    /// tests, that nothing else has to know of but its registration here.
+    #[test]
+    fn a_dialect_is_one_small_file() {
+        const LINES_MAX: usize = 300;
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/genai/dialect");
+        let registry = fs::read_to_string(folder.join("mod.rs")).unwrap();
+        for entry in fs::read_dir(folder).unwrap() {
+            let path = entry.unwrap().path();
+            let module = path.file_stem().unwrap().to_str().unwrap();
+            if module == "mod" {
+                continue;
+            }
+            let source = fs::read_to_string(&path).unwrap();
+            assert!(source.lines().count() <= LINES_MAX, "{module} is long");
+            assert!(source.contains("#[cfg(test)]\nmod tests {"), "{module} has no tests");
+            let statics = source.lines().filter_map(|line| line.strip_prefix("pub(super) static "));
+            let dialects: Vec<_> = statics.filter_map(|line| line.split_once(": Dialect = ")).collect();
+            assert!(!dialects.is_empty(), "{module} has no dialect");
+            for (name, _) in dialects {
+                assert!(registry.contains(&format!("&{module}::{name}")), "{module}::{name} is not registered");
+            }
+        }
+    }
+
+    #[test]
+    fn dialects_are_told_apart() {
+        let names: HashSet<_> = DIALECTS.iter().map(|dialect| dialect.name).collect();
+        assert_eq!(names.len(), DIALECTS.len());
+        for dialect in DIALECTS {
+            assert!(!dialect.routes.is_empty(), "{} has no path", dialect.name);
+            let reads = !dialect.request.is_empty() || dialect.request_head.is_some();
+            assert!(reads, "{} reads nothing of a request", dialect.name);
+            // A path that others may use needs a look at the body.
+            let sure = dialect.routes.iter().all(|route| route.sure);
+            let takes_all = Scratch::default().parse(&mut b"{}".to_vec(), |json| (dialect.fits)(json));
+            assert!(sure || takes_all == Some(false), "{} takes every body", dialect.name);
+        }
+        assert!(of_socket("realtime").is_some() && of_socket("chat").is_none());
+    }
 }

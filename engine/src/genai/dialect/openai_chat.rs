@@ -117,3 +117,123 @@ static WANTED: Wanted = Wanted::new(
         ("\"system_fingerprint\"", |call| call.openai_system_fingerprint.is_some()),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, SSE, Wire, check};
+
+    #[test]
+    fn reasoning_comes_on_top_at_one_provider() {
+        check(
+            Wire {
+                host: "api.x.ai",
+                path: "/v1/chat/completions",
+                request: r#"{"model":"grok","messages":[],"n":1,"max_completion_tokens":7,"max_tokens":3,"modalities":["text","audio"]}"#,
+                response: &[
+                    r#"{"id":"1","choices":[{"finish_reason":"stop"}],"usage":{"prompt_tokens":12,"completion_tokens":1,"completion_tokens_details":{"reasoning_tokens":228}}}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "provider: \"x_ai\"",
+                "output_tokens: 229",
+                "reasoning_tokens: 228",
+                "choice_count: None",
+                "max_tokens: 7",
+                "output_type: \"speech\"",
+            ],
+        );
+    }
+
+    fn told(host: &str, stream: bool, response: &[&str], expect: &[&str]) {
+        let request =
+            if stream { r#"{"model":"m","messages":[],"stream":true}"# } else { r#"{"model":"m","messages":[]}"# };
+        let response_fields = if stream { SSE } else { PLAIN.response_fields };
+        check(Wire { host, path: "/v1/chat/completions", request, response_fields, response, ..PLAIN }, expect);
+    }
+
+    /// What servers add to the form, each as its documentation has it.
+    #[test]
+    fn servers_vary() {
+        told(
+            "api.groq.com",
+            true,
+            &[
+                r#"{"id":"c1","model":"m","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}],"x_groq":{"id":"req_1"}}"#,
+                r#"{"id":"c1","model":"m","choices":[{"index":0,"delta":{},"finish_reason":"stop"}],"x_groq":{"id":"req_1","usage":{"prompt_tokens":3,"completion_tokens":2,"total_tokens":5,"queue_time":0.1}}}"#,
+            ],
+            &["provider: \"groq\"", "input_tokens: 3", "output_tokens: 2", "\"stop\""],
+        );
+        told(
+            "api.groq.com",
+            true,
+            &[
+                r#"error|{"error":{"message":"m","type":"invalid_request_error","code":"tool_use_failed","failed_generation":"x","status_code":400}}"#,
+            ],
+            &["error_type: \"tool_use_failed\""],
+        );
+        told(
+            "api.deepseek.com",
+            false,
+            &[concat!(
+                "\n\n",
+                r#"{"id":"c1","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":30,"completion_tokens":9,"prompt_cache_hit_tokens":20,"prompt_cache_miss_tokens":10,"completion_tokens_details":{"reasoning_tokens":4}}}"#
+            )],
+            &["provider: \"deepseek\"", "input_tokens: 30", "cache_read_tokens: 20", "reasoning_tokens: 4"],
+        );
+        told(
+            "api.perplexity.ai",
+            true,
+            &[
+                r#"{"id":"c1","model":"sonar","object":"chat.completion.chunk","choices":[{"index":0,"finish_reason":null,"delta":{"content":"a"}}],"usage":{"prompt_tokens":3,"completion_tokens":1}}"#,
+                r#"{"id":"c1","model":"sonar","object":"chat.completion.done","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":3,"completion_tokens":8,"search_context_size":"low"}}"#,
+            ],
+            &["provider: \"perplexity\"", "output_tokens: 8", "\"stop\""],
+        );
+        told(
+            "openrouter.ai",
+            true,
+            &[
+                r#"{"id":"gen-1","provider":"X","choices":[{"index":0,"delta":{"content":"a"},"finish_reason":null}]}"#,
+                r#"{"id":"gen-1","error":{"code":502,"message":"m","metadata":{"error_type":"provider_unavailable"}},"choices":[{"index":0,"delta":{"content":""},"finish_reason":"error"}]}"#,
+            ],
+            &["provider: \"openrouter.ai\"", "error_type: \"_OTHER\"", "\"error\""],
+        );
+        told(
+            "sglang.example:30000",
+            false,
+            &[
+                r#"{"id":"c1","choices":[{"index":0,"finish_reason":"abort","matched_stop":null}],"usage":{"prompt_tokens":3,"completion_tokens":9,"reasoning_tokens":4}}"#,
+            ],
+            &["reasoning_tokens: 4", "\"abort\"", "server_port: 30000"],
+        );
+        told(
+            "api.moonshot.cn",
+            false,
+            &[
+                r#"{"id":"c1","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":30,"completion_tokens":9,"cached_tokens":20}}"#,
+            ],
+            &["provider: \"moonshot_ai\"", "cache_read_tokens: 20"],
+        );
+    }
+
+    /// The path's end is enough, whatever a gateway puts before it.
+    #[test]
+    fn gateways_put_prefixes_before_the_path() {
+        for (host, path) in [
+            ("generativelanguage.googleapis.com", "/v1beta/openai/chat/completions"),
+            ("aiplatform.googleapis.com", "/v1/projects/p/locations/l/endpoints/openapi/chat/completions"),
+            ("api.z.ai", "/api/paas/v4/chat/completions"),
+            ("api.fireworks.ai", "/inference/v1/chat/completions"),
+            ("router.huggingface.co", "/together/v1/chat/completions"),
+            ("x.cloud.databricks.com", "/serving-endpoints/chat/completions"),
+            ("api.cloudflare.com", "/client/v4/accounts/a/ai/v1/chat/completions"),
+            ("dashscope.aliyuncs.com", "/compatible-mode/v1/chat/completions"),
+            ("localhost:4000", "/chat/completions"),
+            ("models.github.ai", "/inference/chat/completions"),
+        ] {
+            let wire = Wire { host, path, request: r#"{"model":"m","messages":[]}"#, ..PLAIN };
+            check(wire, &["operation: \"chat\"", "openai_api_type: \"chat_completions\"", "request_model: \"m\""]);
+        }
+    }
+}

@@ -44,3 +44,43 @@ static WANTED: Wanted = Wanted::new(
         ("\"system_fingerprint\"", |call| call.openai_system_fingerprint.is_some()),
     ],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    #[test]
+    fn completions_are_told_from_chat() {
+        check(
+            Wire {
+                path: "/v1/completions",
+                request: r#"{"model":"m","prompt":["a","b"],"max_tokens":5,"best_of":2,"stop":"x"}"#,
+                response: &[
+                    r#"{"id":"cmpl-1","object":"text_completion","model":"m-1","choices":[{"index":1,"text":"d","finish_reason":"stop"},{"index":0,"text":"c","finish_reason":"length"}],"usage":{"prompt_tokens":4,"completion_tokens":5,"total_tokens":9}}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "operation: \"text_completion\"",
+                "response_id: \"cmpl-1\"",
+                "input_tokens: 4",
+                "output_tokens: 5",
+                "max_tokens: 5",
+            ],
+        );
+        let fim = Wire {
+            host: "api.mistral.ai",
+            path: "/v1/fim/completions",
+            request: r#"{"model":"codestral","prompt":"a","suffix":"b"}"#,
+            ..PLAIN
+        };
+        check(fim, &["operation: \"text_completion\"", "provider: \"mistral_ai\""]);
+        let deployed = Wire {
+            host: "r.openai.azure.com",
+            path: "/openai/deployments/d/completions?api-version=1",
+            request: r#"{"prompt":"a"}"#,
+            ..PLAIN
+        };
+        check(deployed, &["provider: \"azure.ai.openai\"", "request_model: \"d\""]);
+    }
+}

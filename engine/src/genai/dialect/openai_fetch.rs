@@ -45,3 +45,37 @@ fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
 }
 
 static WANTED: Wanted = Wanted::new(&["\"response\"", "\"error\"", "\"code\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::{
+        Ended,
+        testing::{PLAIN, SSE, Wire, check},
+    };
+
+    #[test]
+    fn a_stream_is_taken_up_again() {
+        check(
+            Wire {
+                method: "GET",
+                path: "/v1/responses/resp_1?stream=true&starting_after=7",
+                response_fields: SSE,
+                response: &[
+                    r#"response.completed|{"type":"response.completed","response":{"id":"resp_1","model":"m","status":"completed","output":[{"type":"function_call"}],"usage":{"input_tokens":1}}}"#,
+                ],
+                ended: Ended::Cut,
+                ..PLAIN
+            },
+            &[
+                "operation: \"fetch_response\"",
+                "stream_cursor: 7",
+                "response_status: \"completed\"",
+                "input_tokens: None",
+                "response_id: \"resp_1\"",
+                "stream: true",
+                "error_type: None",
+                "\"tool_calls\"",
+            ],
+        );
+    }
+}

@@ -90,3 +90,15 @@ fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
 
 /// Deltas have neither: a response object comes at the beginning and at the end.
 static WANTED: Wanted = Wanted::new(&["\"response\"", "\"error\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, Wire, check};
+
+    /// It has no path of its own: its calls come over sockets, and are tested there.
+    #[test]
+    fn a_request_is_no_call() {
+        check(Wire { path: "/v1/realtime/client_secrets", request: r#"{"session":{"model":"m"}}"#, ..PLAIN }, &[]);
+        check(Wire { method: "GET", path: "/v1/realtime?model=m", ..PLAIN }, &[]);
+    }
+}

@@ -94,3 +94,43 @@ fn compacted(facts: &mut Facts<'_>, _: &Bump, output: Json<'_>) {
 
 /// Deltas have neither: a response object comes at the beginning and at the end.
 static WANTED: Wanted = Wanted::new(&["\"response\"", "\"error\"", "\"code\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, SSE, Wire, check};
+
+    #[test]
+    fn a_response_that_fails() {
+        check(
+            Wire {
+                path: "/v1/responses",
+                request: concat!(
+                    r#"{"model":"m","input":"hi","stream":true,"conversation":{"id":"conv_1"},"reasoning":{"effort":"high"},"#,
+                    r#""text":{"format":{"type":"json_schema"}},"previous_response_id":"resp_0","service_tier":"auto","#,
+                    r#""prompt":{"id":"p1","version":"2"}}"#
+                ),
+                response_fields: SSE,
+                response: &[
+                    r#"{"type":"response.created","response":{"id":"resp_1","model":"m-1","status":"in_progress"}}"#,
+                    r#"{"type":"response.failed","response":{"status":"failed","error":{"code":"server_error"},"service_tier":"default"}}"#,
+                ],
+                ..PLAIN
+            },
+            &[
+                "conversation_id: \"conv_1\"",
+                "reasoning_level: \"high\"",
+                "output_type: \"json\"",
+                "prompt_name: \"p1\"",
+                "prompt_version: \"2\"",
+                "previous_response_id: \"resp_0\"",
+                "openai_request_service_tier: None",
+                "openai_response_service_tier: \"default\"",
+                "error_type: \"server_error\"",
+                "\"error\"",
+                "openai_api_type: \"responses\"",
+                "server_port: 8000",
+                "provider: \"llm.example\"",
+            ],
+        );
+    }
+}

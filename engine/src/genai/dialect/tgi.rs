@@ -77,3 +77,59 @@ fn prefill(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
 }
 
 static WANTED: Wanted = Wanted::new(&["\"details\"", "\"meta_info\"", "\"error\""], &[]);
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, SSE, Wire, check};
+
+    #[test]
+    fn a_stream() {
+        check(
+            Wire {
+                path: "/generate_stream",
+                request: r#"{"inputs":"hi","parameters":{"max_new_tokens":5}}"#,
+                response_fields: SSE,
+                response: &[
+                    r#"{"token":{"text":"a"},"generated_text":null,"details":null}"#,
+                    r#"{"token":{"text":"b"},"generated_text":"ab","details":{"finish_reason":"length","generated_tokens":5,"input_length":3}}"#,
+                ],
+                ..PLAIN
+            },
+            &["operation: \"text_completion\"", "max_tokens: 5", "input_tokens: 3", "output_tokens: 5", "stream: true"],
+        );
+    }
+
+    #[test]
+    fn documents() {
+        let request = r#"{"inputs":"hi","parameters":{"max_new_tokens":5,"top_k":3,"stop":["x"]}}"#;
+        let response = r#"{"generated_text":"a","details":{"finish_reason":"eos_token","generated_tokens":4,"prefill":[{"id":1},{"id":2}]}}"#;
+        let expect =
+            ["max_tokens: 5", "top_k: 3", "\"eos_token\"", "output_tokens: 4", "input_tokens: 2", "stream: false"];
+        check(Wire { path: "/generate", request, response: &[response], ..PLAIN }, &expect);
+        // The root path answers with an array of one.
+        let response = format!("[{response}]");
+        check(Wire { path: "/", request, response: &[&response], ..PLAIN }, &expect);
+        check(
+            Wire {
+                path: "/generate",
+                request,
+                status: 422,
+                response: &[r#"{"error":"Input validation error","error_type":"validation"}"#],
+                ..PLAIN
+            },
+            &["error_type: \"validation\""],
+        );
+        // SGLang's.
+        check(
+            Wire {
+                path: "/generate",
+                request: r#"{"text":"hi","sampling_params":{"max_new_tokens":5,"temperature":0}}"#,
+                response: &[
+                    r#"{"text":"a","meta_info":{"id":"s1","prompt_tokens":3,"completion_tokens":5,"cached_tokens":1,"finish_reason":{"type":"length","length":5}}}"#,
+                ],
+                ..PLAIN
+            },
+            &["response_id: \"s1\"", "input_tokens: 3", "cache_read_tokens: 1", "\"length\"", "temperature: 0.0"],
+        );
+    }
+}

@@ -82,3 +82,85 @@ static CHAT_WANTED: Wanted = Wanted::new(
     &["\"finish_reason\"", "\"usage\"", "\"error\""],
     &[("\"id\"", |call| call.response_id.is_some()), ("\"model_id\"", |call| call.response_model.is_some())],
 );
+
+#[cfg(test)]
+mod tests {
+    use crate::genai::testing::{PLAIN, SSE, Wire, check};
+
+    const WIRE: Wire<'static> = Wire { host: "us-south.ml.cloud.ibm.com", ..PLAIN };
+
+    #[test]
+    fn text_is_generated() {
+        let request = r#"{"model_id":"ibm/granite","input":"hi","parameters":{"max_new_tokens":9,"random_seed":7,"stop_sequences":["x"]}}"#;
+        let expect = [
+            "operation: \"text_completion\"",
+            "provider: \"ibm.watsonx.ai\"",
+            "request_model: \"ibm/granite\"",
+            "response_model: \"ibm/granite\"",
+            "max_tokens: 9",
+            "seed: 7",
+            "input_tokens: 5",
+            "output_tokens: 9",
+            "\"max_tokens\"",
+        ];
+        check(
+            Wire {
+                path: "/ml/v1/text/generation?version=2026-01-01",
+                request,
+                response: &[
+                    r#"{"model_id":"ibm/granite","results":[{"generated_text":"a","generated_token_count":9,"input_token_count":5,"stop_reason":"max_tokens"}]}"#,
+                ],
+                ..WIRE
+            },
+            &[&expect[..], &["stream: false"]].concat(),
+        );
+        for path in ["/ml/v1/text/generation_stream", "/ml/v1-beta/generation/text_stream"] {
+            check(
+                Wire {
+                    path,
+                    request,
+                    response_fields: SSE,
+                    response: &[
+                        r#"message|{"model_id":"ibm/granite","results":[{"generated_text":"","generated_token_count":0,"input_token_count":5,"stop_reason":"NOT_FINISHED"}]}"#,
+                        r#"message|{"model_id":"ibm/granite","results":[{"generated_text":"a","generated_token_count":9,"input_token_count":0,"stop_reason":"max_tokens"}]}"#,
+                    ],
+                    ..WIRE
+                },
+                &[&expect[..], &["stream: true"]].concat(),
+            );
+        }
+    }
+
+    #[test]
+    fn chat_names_its_model_differently() {
+        check(
+            Wire {
+                path: "/ml/v1/text/chat?version=2026-01-01",
+                request: r#"{"model_id":"ibm/granite","messages":[{"role":"user","content":"hi"}],"max_tokens":9}"#,
+                response: &[
+                    r#"{"id":"c1","model_id":"ibm/granite","choices":[{"index":0,"finish_reason":"stop"}],"usage":{"prompt_tokens":5,"completion_tokens":2,"total_tokens":7}}"#,
+                ],
+                ..WIRE
+            },
+            &[
+                "operation: \"chat\"",
+                "request_model: \"ibm/granite\"",
+                "response_model: \"ibm/granite\"",
+                "response_id: \"c1\"",
+                "input_tokens: 5",
+            ],
+        );
+        check(
+            Wire {
+                path: "/ml/v1/text/chat_stream",
+                request: r#"{"model_id":"nope","messages":[]}"#,
+                status: 404,
+                response: &[
+                    r#"{"errors":[{"code":"model_not_supported","message":"m"}],"trace":"t","status_code":404}"#,
+                ],
+                ..WIRE
+            },
+            &["error_type: \"404\"", "stream: true"],
+        );
+    }
+}
