@@ -5,9 +5,9 @@
 use std::{hint::black_box, io::Write};
 
 use agentsight::wire::{
-    RequestHead, ResponseHead, coding, eventstream, hpack,
+    Field, RequestHead, ResponseHead, coding, eventstream, hpack,
     http1::{self, Answers},
-    sse,
+    http2, json_array, ndjson, sse, websocket,
 };
 use criterion::{Criterion, Throughput, criterion_group, criterion_main};
 
@@ -126,7 +126,12 @@ fn coding(criterion: &mut Criterion) {
     let mut zstd = Vec::with_capacity(zstd_safe::compress_bound(text.len()));
     zstd_safe::compress(&mut zstd, text.as_bytes(), 3).expect("memory");
     group.throughput(Throughput::Bytes(text.len() as u64));
-    for (name, coded) in [("identity", text.as_bytes()), ("gzip", &gzip), ("br", &brotli), ("zstd", &zstd)] {
+    let mut deflate = flate2::write::ZlibEncoder::new(Vec::new(), flate2::Compression::default());
+    deflate.write_all(text.as_bytes()).expect("memory");
+    let deflate = deflate.finish().expect("memory");
+    let codings =
+        [("identity", text.as_bytes()), ("gzip", &gzip), ("deflate", &deflate), ("br", &brotli), ("zstd", &zstd)];
+    for (name, coded) in codings {
         group.bench_function(name, |bencher| {
             let mut pool = coding::Pool::default();
             bencher.iter(|| {
@@ -168,6 +173,131 @@ fn hpack(criterion: &mut Criterion) {
     group.finish();
 }
 
+impl http2::Sink for Count {
+    fn request(&mut self, _: http2::StreamId, _: &RequestHead<'_>, _: usize) {}
+    fn response(&mut self, _: http2::StreamId, head: &ResponseHead<'_>, unknown_fields: usize) {
+        assert_eq!((head.status, unknown_fields), (200, 0));
+    }
+    fn body(&mut self, _: http2::StreamId, bytes: &[u8]) {
+        self.body_bytes += bytes.len();
+    }
+    fn gap(&mut self, _: http2::StreamId, _: u64) {}
+    fn trailers(&mut self, _: http2::StreamId, _: &[Field<'_>]) {}
+    fn end(&mut self, _: http2::StreamId, end: http2::End) {
+        self.complete += usize::from(end == http2::End::Complete);
+    }
+    fn reset(&mut self, _: http2::StreamId, _: u32) {}
+    fn go_away(&mut self, _: http2::StreamId, _: u32) {}
+    fn malformed(&mut self, error: http2::Malformed) {
+        panic!("{error}");
+    }
+}
+
+/// Responses on several streams whose frames lie between each other, one event a frame.
+fn http2(criterion: &mut Criterion) {
+    const STREAMS: u32 = 8;
+    const EVENTS: usize = 1_000;
+    let frame = |kind: u8, flags: u8, stream: u32, payload: &[u8]| {
+        let length = (payload.len() as u32).to_be_bytes();
+        [&length[1..], &[kind, flags], &stream.to_be_bytes(), payload].concat()
+    };
+    let ids = || (0..STREAMS).map(|number| 2 * number + 1);
+    let event = events(1);
+    let mut input = vec![];
+    // END_HEADERS; `:status: 200` of the static table.
+    ids().for_each(|stream| input.extend(frame(1, 4, stream, &[0x88])));
+    for _ in 0..EVENTS {
+        ids().for_each(|stream| input.extend(frame(0, 0, stream, event.as_bytes())));
+    }
+    ids().for_each(|stream| input.extend(frame(0, 1, stream, b"")));
+    let mut group = criterion.benchmark_group("http2");
+    group.throughput(Throughput::Bytes(input.len() as u64));
+    for (name, piece_bytes) in [("interleaved streams", PIECE_BYTES), ("interleaved streams in pieces of 100", 100)] {
+        group.bench_function(name, |bencher| {
+            bencher.iter(|| {
+                let (mut decoder, mut count) = (http2::Decoder::responses(), Count::default());
+                for piece in black_box(&input[..]).chunks(piece_bytes) {
+                    decoder.feed(piece, &mut count);
+                }
+                let streams = STREAMS as usize;
+                assert_eq!((count.complete, count.body_bytes), (streams, streams * EVENTS * event.len()));
+            });
+        });
+    }
+    group.finish();
+}
+
+/// One document a line, and an array of documents.
+fn documents(criterion: &mut Criterion) {
+    const COUNT: usize = 4_000;
+    let document = events(1).trim_start_matches("data: ").trim_end().to_owned();
+    let lines = format!("{document}\n").repeat(COUNT);
+    let array = format!("[{}]", vec![&*document; COUNT].join(",\n"));
+    let mut group = criterion.benchmark_group("documents");
+    group.throughput(Throughput::Bytes(lines.len() as u64));
+    group.bench_function("lines", |bencher| {
+        let mut decoder = ndjson::Decoder::default();
+        bencher.iter(|| {
+            let mut bytes = 0;
+            for piece in black_box(lines.as_bytes()).chunks(PIECE_BYTES) {
+                decoder.feed(piece, &mut |line| bytes += line.len());
+            }
+            assert_eq!(bytes, COUNT * document.len());
+        });
+    });
+    group.throughput(Throughput::Bytes(array.len() as u64));
+    group.bench_function("array", |bencher| {
+        bencher.iter(|| {
+            let (mut decoder, mut bytes) = (json_array::Decoder::default(), 0);
+            for piece in black_box(array.as_bytes()).chunks(PIECE_BYTES) {
+                decoder.feed(piece, &mut |element| bytes += element.len());
+            }
+            assert_eq!(bytes, COUNT * document.len());
+        });
+    });
+    group.finish();
+}
+
+/// Messages of a server, and of a client, which are masked.
+fn websocket(criterion: &mut Criterion) {
+    const COUNT: usize = 4_000;
+    struct Messages(usize);
+    impl websocket::Sink for Messages {
+        fn message(&mut self, _: websocket::Kind, payload: &[u8]) {
+            self.0 += payload.len();
+        }
+        fn lost(&mut self, bytes: u64) {
+            panic!("{bytes} lost");
+        }
+        fn close(&mut self, _: Option<u16>) {}
+    }
+    let event = events(1).into_bytes();
+    let length = (event.len() as u16).to_be_bytes();
+    let mask = [1, 2, 3, 4];
+    let masked: Vec<u8> = event.iter().zip(mask.iter().cycle()).map(|(byte, mask)| byte ^ mask).collect();
+    let server = [&[0x81, 126], &length[..], &event].concat().repeat(COUNT);
+    let client = [&[0x81, 254], &length[..], &mask, &masked].concat().repeat(COUNT);
+    let none = websocket::Extensions::agreed(&[]).expect("no extension");
+    let mut group = criterion.benchmark_group("websocket");
+    for (name, input, decoder) in [
+        ("server", &server, websocket::Decoder::server as fn(&websocket::Extensions) -> websocket::Decoder),
+        ("client", &client, websocket::Decoder::client),
+    ] {
+        group.throughput(Throughput::Bytes(input.len() as u64));
+        group.bench_function(name, |bencher| {
+            let mut decoder = decoder(&none);
+            bencher.iter(|| {
+                let mut messages = Messages(0);
+                for piece in black_box(&input[..]).chunks(PIECE_BYTES) {
+                    decoder.feed(piece, &mut messages).expect("not malformed");
+                }
+                assert_eq!(messages.0, COUNT * event.len());
+            });
+        });
+    }
+    group.finish();
+}
+
 fn eventstream(criterion: &mut Criterion) {
     let message = {
         let payload = events(1).into_bytes();
@@ -199,5 +329,5 @@ fn eventstream(criterion: &mut Criterion) {
     group.finish();
 }
 
-criterion_group!(benches, http1, sse, coding, hpack, eventstream);
+criterion_group!(benches, http1, http2, hpack, coding, sse, documents, eventstream, websocket);
 criterion_main!(benches);

@@ -14,12 +14,14 @@ use super::{
 pub type Exercise = fn(&[u8]);
 
 /// Everything that can be exercised, by the name of its fuzz target and of its folder of seeds.
-pub const ALL: [(&str, Exercise); 7] = [
+pub const ALL: [(&str, Exercise); 9] = [
     ("http1", http1),
     ("http2", http2),
     ("hpack", hpack),
     ("coding", coding),
     ("sse", sse),
+    ("ndjson", ndjson),
+    ("json_array", json_array),
     ("eventstream", eventstream),
     ("websocket", websocket),
 ];
@@ -228,7 +230,7 @@ pub fn coding(data: &[u8]) {
     }
 }
 
-/// Server-sent events, lines of JSON and arrays: all text that is cut.
+/// Server-sent events.
 pub fn sse(data: &[u8]) {
     let Some((input, pieces)) = pieces(data) else { return };
     let events = |pieces: &[&[u8]]| {
@@ -240,6 +242,11 @@ pub fn sse(data: &[u8]) {
         said
     };
     assert_eq!(events(&[input]), events(&pieces));
+}
+
+/// Lines of JSON.
+pub fn ndjson(data: &[u8]) {
+    let Some((input, pieces)) = pieces(data) else { return };
     let lines = |pieces: &[&[u8]]| {
         let (mut decoder, mut said) = (ndjson::Decoder::default(), Vec::new());
         let mut on_line = |line: &[u8]| said.push(line.to_vec());
@@ -249,6 +256,11 @@ pub fn sse(data: &[u8]) {
         said
     };
     assert_eq!(lines(&[input]), lines(&pieces));
+}
+
+/// Arrays that arrive element by element.
+pub fn json_array(data: &[u8]) {
+    let Some((input, pieces)) = pieces(data) else { return };
     let elements = |pieces: &[&[u8]]| {
         let (mut decoder, mut said) = (json_array::Decoder::default(), Vec::new());
         let mut on_element = |element: &[u8]| said.push(element.to_vec());
@@ -316,35 +328,92 @@ pub fn websocket(data: &[u8]) {
     }
 }
 
+/// Replays the seeds of a fuzz target: as they are, and in other ways that are the same each time. The byte at
+/// `length_at` is the length of pieces, for targets that have one.
 #[cfg(test)]
-mod tests {
-    use std::{fs, path::Path};
-
-    #[test]
-    fn the_seeds_of_the_fuzzers() {
-        let seeds = Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds");
-        for (name, exercise) in super::ALL {
-            let mut count = 0;
-            for seed in fs::read_dir(seeds.join(name)).unwrap() {
-                let seed = fs::read(seed.unwrap().path()).unwrap();
-                // As it is, and with each other length of pieces that makes a difference.
-                exercise(&seed);
-                let at = usize::from(name == "coding" || name == "websocket");
-                for length in [1, 2, 3, 5, 7, 17, 255] {
-                    let mut seed = seed.clone();
-                    seed[at] = length;
-                    exercise(&seed);
-                }
-                // Damaged a little, in ways that are the same each time.
-                for damaged in (0..seed.len()).step_by(seed.len() / 64 + 1) {
-                    let mut seed = seed.clone();
-                    seed[damaged] ^= 1 << (damaged % 8);
-                    exercise(&seed);
-                    exercise(&seed[..damaged]);
-                }
-                count += 1;
-            }
-            assert!(count > 0, "{name} has no seeds");
+pub(crate) fn replay(name: &str, exercise: Exercise, length_at: usize) {
+    let seeds = std::path::Path::new(env!("CARGO_MANIFEST_DIR")).join("../fuzz/seeds").join(name);
+    let seeds = std::fs::read_dir(seeds).unwrap().map(|seed| std::fs::read(seed.unwrap().path()).unwrap());
+    let seeds: Vec<Vec<u8>> = seeds.collect();
+    assert!(!seeds.is_empty(), "{name} has no seeds");
+    for seed in &seeds {
+        exercise(seed);
+        for length in [1, 2, 3, 5, 7, 17, 255] {
+            let mut seed = seed.clone();
+            seed[length_at] = length;
+            exercise(&seed);
         }
+        // Damaged a little.
+        for damaged in (0..seed.len()).step_by(seed.len() / 64 + 1) {
+            let mut seed = seed.clone();
+            seed[damaged] ^= 1 << (damaged % 8);
+            exercise(&seed);
+            exercise(&seed[..damaged]);
+        }
+    }
+    mutate(name, exercise, &seeds);
+}
+
+/// For as many seconds as `AGENTSIGHT_FUZZ_SECONDS` says, which is none at all unless it is set: the seeds, cut
+/// and joined and damaged at random. An input that something is wrong with is left in the temporary folder.
+#[cfg(test)]
+fn mutate(name: &str, exercise: Exercise, seeds: &[Vec<u8>]) {
+    use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+    let seconds = std::env::var("AGENTSIGHT_FUZZ_SECONDS").ok().and_then(|text| text.parse().ok()).unwrap_or(0);
+    let begun = Instant::now();
+    let mut state = SystemTime::now().duration_since(UNIX_EPOCH).map_or(1, |now| now.as_nanos() as u64 | 1);
+    let mut below = |end: usize| {
+        // Xorshift.
+        state ^= state << 13;
+        state ^= state >> 7;
+        state ^= state << 17;
+        (state % end.max(1) as u64) as usize
+    };
+    let (mut runs, mut inputs) = (0_u64, seeds.to_vec());
+    while begun.elapsed() < Duration::from_secs(seconds) {
+        let mut input = inputs[below(inputs.len())].clone();
+        for _ in 0..=below(6) {
+            let at = below(input.len());
+            match below(6) {
+                0 => input.truncate(at),
+                1 => input.insert(at, below(256) as u8),
+                2 if !input.is_empty() => _ = input.remove(at),
+                3 => {
+                    let other = &inputs[below(inputs.len())];
+                    let from = below(other.len());
+                    let length = below(64).min(other.len() - from);
+                    input.splice(at..at, other[from..from + length].iter().copied());
+                }
+                _ if !input.is_empty() => input[at] ^= 1 << below(8),
+                _ => {}
+            }
+        }
+        if let Err(panic) = std::panic::catch_unwind(|| exercise(&input)) {
+            let path = std::env::temp_dir().join(format!("agentsight-fuzz-{name}-{}", std::process::id()));
+            std::fs::write(&path, &input).unwrap();
+            println!("{name}: after {runs} runs, {}", path.display());
+            std::panic::resume_unwind(panic);
+        }
+        runs += 1;
+        // What was damaged once is damaged again, a little of it.
+        if below(50) == 0 && input.len() < 4096 {
+            let place = seeds.len() + below(64);
+            if place < inputs.len() {
+                inputs[place] = input;
+            } else {
+                inputs.push(input);
+            }
+        }
+    }
+    if runs > 0 {
+        println!("{name}: {runs} runs");
+    }
+}
+
+#[cfg(test)]
+#[test]
+fn the_seeds_of_the_fuzzers() {
+    for (name, exercise) in ALL {
+        replay(name, exercise, usize::from(name == "coding" || name == "websocket"));
     }
 }
