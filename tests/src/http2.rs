@@ -66,6 +66,16 @@ impl Peers {
         Some(Self { server, client })
     }
 
+    /// The client's process.
+    pub fn client_pid(&self) -> u32 {
+        self.client.child.id()
+    }
+
+    /// The server's process.
+    pub fn server_pid(&self) -> u32 {
+        self.server.child.id()
+    }
+
     /// Lets the client send the next phase, and waits until all of it is answered.
     pub fn send_phase(&mut self) {
         self.client.child.stdin.as_mut().expect("stdin is a pipe").write_all(b"go\n").expect("the client reads");

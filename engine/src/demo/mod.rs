@@ -24,6 +24,7 @@ pub mod clients;
 pub mod dialect;
 pub mod http;
 pub mod mock;
+pub mod points;
 pub mod receiver;
 pub mod report;
 pub mod script;

@@ -1,6 +1,7 @@
-//! An OTLP/HTTP trace receiver on loopback that keeps what it is sent.
+//! An OTLP/HTTP receiver on loopback that keeps the spans and metrics that it is sent.
 
 use std::{
+    borrow::Cow,
     collections::{BTreeMap, VecDeque},
     io::{self, BufReader, Read, Write},
     net::{Ipv4Addr, SocketAddr, TcpListener, TcpStream},
@@ -16,7 +17,10 @@ use anyhow::Context;
 use prost::Message;
 use serde_json::{Value, json};
 
-use super::http::{Received, read_request};
+use super::{
+    http::{Received, read_request},
+    points::{self, Point},
+};
 
 /// A body that expands to more is refused.
 const DECODED_BYTES_MAX: u64 = 256 * 1024 * 1024;
@@ -60,6 +64,7 @@ pub struct Receiver {
 #[derive(Default)]
 struct Shared {
     spans: Mutex<Vec<Span>>,
+    points: Mutex<Vec<Point>>,
     requests: Mutex<Vec<Received>>,
     /// Replies with these status codes come first; afterwards every reply is a 200.
     refusals: Mutex<VecDeque<u16>>,
@@ -103,6 +108,11 @@ impl Receiver {
         lock(&self.shared.spans).clone()
     }
 
+    /// The points of the last metrics request: where values are cumulative, all that there are.
+    pub fn points(&self) -> Vec<Point> {
+        lock(&self.shared.points).clone()
+    }
+
     /// The requests received so far.
     pub fn requests(&self) -> Vec<Received> {
         lock(&self.shared.requests).clone()
@@ -131,7 +141,7 @@ fn serve(mut socket: TcpStream, shared: &Shared) -> io::Result<()> {
         let status = answer(&received, shared);
         let closes = received.closes();
         lock(&shared.requests).push(received);
-        // An empty body is an ExportTraceServiceResponse without any field set.
+        // An empty body is a response of either service without any field set.
         let reply = format!("HTTP/1.1 {status} -\r\ncontent-type: application/x-protobuf\r\ncontent-length: 0\r\n\r\n");
         socket.write_all(reply.as_bytes())?;
         if closes {
@@ -145,31 +155,43 @@ fn answer(received: &Received, shared: &Shared) -> u16 {
     if let Some(status) = lock(&shared.refusals).pop_front() {
         return status;
     }
-    if received.method != "POST" || received.target != "/v1/traces" {
-        return 404;
+    let keep: fn(&[u8], &Shared) -> anyhow::Result<()> = match &*received.target {
+        "/v1/traces" => |body, shared| {
+            lock(&shared.spans).extend(spans(body)?);
+            Ok(())
+        },
+        "/v1/metrics" => |body, shared| {
+            *lock(&shared.points) = points::decode(body)?;
+            Ok(())
+        },
+        _ => return 404,
+    };
+    if received.method != "POST" {
+        return 405;
     }
     if received.header("content-type") != Some("application/x-protobuf") {
         return 415;
     }
-    match decode(received) {
-        Ok(spans) => {
-            lock(&shared.spans).extend(spans);
-            200
-        }
+    match body(received).and_then(|body| keep(&body, shared)) {
+        Ok(()) => 200,
         Err(_) => 400,
     }
 }
 
-fn decode(received: &Received) -> anyhow::Result<Vec<Span>> {
-    let request = match received.header("content-encoding") {
+fn body(received: &Received) -> anyhow::Result<Cow<'_, [u8]>> {
+    match received.header("content-encoding") {
         Some("gzip") => {
             let mut decoded = vec![];
             flate2::read::GzDecoder::new(&received.body[..]).take(DECODED_BYTES_MAX).read_to_end(&mut decoded)?;
-            ExportTraceServiceRequest::decode(&decoded[..])?
+            Ok(decoded.into())
         }
-        None => ExportTraceServiceRequest::decode(&received.body[..])?,
+        None => Ok(Cow::Borrowed(&received.body)),
         Some(other) => anyhow::bail!("content coding {other}"),
-    };
+    }
+}
+
+fn spans(body: &[u8]) -> anyhow::Result<Vec<Span>> {
+    let request = ExportTraceServiceRequest::decode(body)?;
     let mut spans = vec![];
     for resource_spans in request.resource_spans {
         let resource = attributes(resource_spans.resource.unwrap_or_default().attributes);
@@ -194,7 +216,7 @@ fn hex(bytes: &[u8]) -> String {
     bytes.iter().map(|byte| format!("{byte:02x}")).collect()
 }
 
-fn attributes(list: Vec<KeyValue>) -> BTreeMap<String, Value> {
+pub(super) fn attributes(list: Vec<KeyValue>) -> BTreeMap<String, Value> {
     list.into_iter().map(|pair| (pair.key, pair.value.map_or(Value::Null, any_value))).collect()
 }
 
@@ -271,7 +293,7 @@ struct Status {
 }
 
 #[derive(Clone, PartialEq, Message)]
-struct KeyValue {
+pub(super) struct KeyValue {
     #[prost(string, tag = "1")]
     key: String,
     #[prost(message, optional, tag = "2")]
@@ -351,7 +373,8 @@ mod tests {
         let body = request.encode_to_vec();
         let receiver = Receiver::start_refusing([503]).unwrap();
         assert_eq!(post(&receiver, "/v1/traces", &body), "503");
-        assert_eq!(post(&receiver, "/v1/metrics", &body), "404");
+        assert_eq!(post(&receiver, "/v1/logs", &body), "404");
+        assert_eq!(post(&receiver, "/v1/metrics", b"\xff"), "400");
         assert_eq!(post(&receiver, "/v1/traces", b"\xff"), "400");
         assert_eq!(receiver.spans(), []);
         assert_eq!(post(&receiver, "/v1/traces", &body), "200");
@@ -360,6 +383,6 @@ mod tests {
         assert_eq!((span.kind, span.status), (KIND_CLIENT, STATUS_ERROR));
         assert_eq!(span.attributes["k"], json!(-7));
         assert_eq!(span.resource["k"], json!("v"));
-        assert_eq!(receiver.requests().len(), 4);
+        assert_eq!(receiver.requests().len(), 5);
     }
 }

@@ -1,10 +1,10 @@
 //! HTTP/2: the recorded exchanges, many at once on each connection.
 
-use std::time::Duration;
+use std::{collections::BTreeMap, time::Duration};
 
 use agentsight::demo::receiver::{KIND_CLIENT, Span};
 use agentsight_tests::{
-    corpus::{self, Planned, judge},
+    corpus::{self, Planned, judge, judge_midway},
     engine::{Engine, Finished, KIND_SERVER},
     http2::{Client, Peers},
     live::Live,
@@ -64,7 +64,9 @@ fn many_connections_of_httpx() {
     check(Client::Httpx, 8, 3);
 }
 
-/// Of a connection whose start nobody saw, header fields may stay unknown, but none is wrong.
+/// Of a connection whose start nobody saw, header fields may stay unknown, but none is wrong. Encoders differ:
+/// some refer to the name of `traceparent` by their newest entry that has it, and that is known by its
+/// predecessor, and so on back to one that was not seen; then no span has a parent.
 fn midway(client: Client) {
     const PHASES: usize = 3;
     let Some(live) = Live::begin() else { return };
@@ -77,17 +79,32 @@ fn midway(client: Client) {
         peers.send_phase();
     }
     let (unwatched, watched): (Vec<_>, Vec<_>) = plan.into_iter().partition(|planned| planned.phase == 0);
-    let spans = stop(engine, &watched).spans();
-    let score = judge(&spans, KIND_CLIENT, &watched);
-    println!("{} of {} are exact, {} absent", score.exact, watched.len(), score.absent);
+    let pid = peers.client_pid();
+    let own = |spans: &[Span]| spans.iter().filter(|span| span.attributes["process.pid"] == pid).count();
+    engine.wait_for_spans(ARRIVAL_DURATION_MAX, |spans| own(spans) >= watched.len());
+    let mut spans = engine.stop().spans();
+    spans.retain(|span| span.attributes["process.pid"] == pid);
+    let score = judge_midway(&spans, KIND_CLIENT, &watched);
+    println!(
+        "{} of {} are exact, {} absent, missing {:?}",
+        score.exact,
+        watched.len(),
+        score.absent,
+        tally(&score.missing)
+    );
     assert!(score.faults.is_empty(), "{}", corpus::summary(&score.faults));
-    assert!(score.exact > 0, "nothing is known of {} exchanges", watched.len());
+    assert!(score.absent * 10 < watched.len(), "nothing is known of {} of {}", score.absent, watched.len());
     let unseen = judge(&spans, KIND_CLIENT, &unwatched);
     assert_eq!(unseen.absent, unwatched.len(), "spans out of nothing");
 }
 
+fn tally(names: &[String]) -> BTreeMap<&str, usize> {
+    let mut tally = BTreeMap::new();
+    names.iter().for_each(|name| *tally.entry(name.as_str()).or_default() += 1);
+    tally
+}
+
 #[test]
-#[ignore = "no call on such a connection of Node is recognised yet"]
 fn node_that_was_connected_before_the_engine_came() {
     midway(Client::Node);
 }
