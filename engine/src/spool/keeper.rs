@@ -212,7 +212,7 @@ impl<T: FnMut(Event)> Keeper<T> {
     fn open(&mut self) {
         let path = self.settings.folder.clone();
         match self.try_open(&path) {
-            Ok(store) => {
+            Ok(mut store) => {
                 if store.folder().path() != path {
                     (self.log)(&format!(
                         "another engine has the spool {}; this one uses {}",
@@ -220,9 +220,11 @@ impl<T: FnMut(Event)> Keeper<T> {
                         store.folder().path().display()
                     ));
                 }
-                let left = store.left();
+                // What was torn or too old was found too, and is counted as lost below.
+                let (left, losses) = (store.left(), store.take_losses());
+                self.metrics.add(Total::SpansFound, left.spans + losses.spans());
+                self.count(losses);
                 if left.spans > 0 {
-                    self.metrics.add(Total::SpansFound, left.spans);
                     (self.log)(&format!(
                         "{} spans of an earlier run are in {} and are sent first",
                         left.spans,
@@ -257,7 +259,9 @@ impl<T: FnMut(Event)> Keeper<T> {
             result?;
             other.done(id)?;
         }
-        self.count(other.take_losses());
+        let losses = other.take_losses();
+        self.metrics.add(Total::SpansFound, losses.spans());
+        self.count(losses);
         Ok(())
     }
 

@@ -40,6 +40,13 @@ pub struct Losses {
     pub damaged_bytes: u64,
 }
 
+impl Losses {
+    /// All spans.
+    pub fn spans(&self) -> u64 {
+        self.full + self.expired + self.damaged
+    }
+}
+
 /// What is kept right now.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Left {
