@@ -53,6 +53,20 @@ fn requests_without_tls_are_made_by_the_proxy() {
     }
 }
 
+#[test]
+fn a_proxy_is_spoken_to_in_tls_if_its_url_says_so() {
+    let folder = Folder::new("secure-proxy");
+    let own = identity("localhost");
+    let proxy = tls::collector(&own, None);
+    let url = format!("https://user@localhost:{}", proxy.address.port());
+    let mut settings = settings("http://collector.test", &[("HTTP_PROXY", url)]);
+    settings.tls.authorities = folder.file("ca.pem", &own.cert.pem());
+    let done = export(settings);
+    assert_eq!((done.report.exported, done.report.losses), (SPANS, vec![]), "{:?}", done.log);
+    let first = "POST http://collector.test/v1/traces HTTP/1.1\r\n";
+    assert!(proxy.received().iter().all(|request| request.head.starts_with(first)));
+}
+
 /// What a client says before TLS begins, up to an empty line.
 fn head(stream: &mut TcpStream) -> String {
     let mut head = vec![];
