@@ -4,7 +4,7 @@ use std::sync::Arc;
 
 use agentsight::{
     exchange::Exchange,
-    export::span,
+    export::{limit::AttributeLimits, span},
     flow::{IdSource, Outlet, Pipeline, Roles, Settings, describe_by_comm},
     genai,
     metrics::Metrics,
@@ -86,7 +86,7 @@ impl Outlet for Sink {
         if self.to == To::Otlp
             && let Some(request) = &mut self.request
         {
-            assert_eq!(span::append(&exchange, &mut self.name, request), Appended::Yes);
+            assert_eq!(span::append(&exchange, &AttributeLimits::default(), &mut self.name, request), Appended::Yes);
             if request.records() == SPANS {
                 self.finish_request();
             }

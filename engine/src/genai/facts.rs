@@ -166,8 +166,10 @@ impl<'a> Facts<'a> {
             if rule.keys.is_empty() {
                 let _useful = self.set(arena, json, rule.to);
             }
-            let there = rule.keys.iter().filter(|key| bits & key_bit(key.as_bytes()) != 0);
-            let mut values = there.filter_map(|key| json.get(key)).filter(|value| !value.is_null());
+            if bits & rule.bits == 0 {
+                continue;
+            }
+            let mut values = rule.keys.iter().filter_map(|key| json.get(key)).filter(|value| !value.is_null());
             let _first_that_fits = values.any(|value| self.set(arena, value, rule.to).is_some());
         }
     }
@@ -268,18 +270,25 @@ fn output_type(format: &str) -> Option<&'static str> {
 pub(super) struct Rule {
     /// The first of these that is there with a value of the right type counts.
     pub keys: &'static [&'static str],
+    /// [`key_bit`] of each.
+    bits: u64,
     /// What becomes of the value.
     pub to: To,
 }
 
 /// Shorthand for a [`Rule`].
 pub(super) const fn rule(keys: &'static [&'static str], to: To) -> Rule {
-    Rule { keys, to }
+    let (mut bits, mut at) = (0, 0);
+    while at < keys.len() {
+        bits |= key_bit(keys[at].as_bytes());
+        at += 1;
+    }
+    Rule { keys, bits, to }
 }
 
 /// The object itself, for what takes several of its fields to know.
 pub(super) const fn whole(to: To) -> Rule {
-    Rule { keys: &[], to }
+    Rule { keys: &[], bits: 0, to }
 }
 
 /// What a field is.

@@ -120,12 +120,14 @@ pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) ->
     static ROUTES: OnceLock<Vec<Prepared>> = OnceLock::new();
     let routes = ROUTES.get_or_init(|| {
         let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
-        routes.map(|(dialect, route)| Prepared { end: End::of(route.path), dialect, route }).collect()
+        routes.map(|(dialect, route)| Prepared::new(dialect, route)).collect()
     });
-    let last = target.segments().next_back()?;
+    let mut segments = target.segments().rev();
+    let (last, before) = (segments.next()?, segments.next());
     let (len, byte) = (last.len(), last.bytes().next_back());
     routes
         .iter()
+        .filter(|prepared| prepared.before.is_none() || prepared.before == before)
         .filter(|prepared| match prepared.end {
             End::Literal(literal, end) => literal.len() == len && Some(end) == byte && literal == last,
             End::Pattern(end) => end.is_none() || end == byte,
@@ -144,8 +146,17 @@ pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) ->
 /// A route with what rules it out at a glance.
 struct Prepared {
     end: End,
+    /// The segment before the last, if there is one without a name.
+    before: Option<&'static str>,
     dialect: &'static Dialect,
     route: &'static Route,
+}
+
+impl Prepared {
+    fn new(dialect: &'static Dialect, route: &'static Route) -> Self {
+        let before = route.path.rsplit('/').nth(1).filter(|segment| !segment.contains('{'));
+        Self { end: End::of(route.path), before, dialect, route }
+    }
 }
 
 /// How a route's path ends.

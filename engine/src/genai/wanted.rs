@@ -85,7 +85,7 @@ impl Wanted {
         while ends != 0 {
             let at = base + ends.trailing_zeros() as usize;
             ends &= ends - 1;
-            if end_bit(&event[..at]) & watch.ends != 0 && self.has_value(event, at, watch) {
+            if end_bit(&event[..at]) & watch.ends != 0 && !says_null(event, at) && self.has_value(event, at, watch) {
                 return true;
             }
         }
@@ -102,6 +102,12 @@ impl Wanted {
                 .strip_prefix(b":")
                 .is_some_and(|value| !value.trim_ascii_start().starts_with(b"null"))
     }
+}
+
+/// How the usual writers say after the quote at `at` that there is no value.
+#[inline(always)]
+fn says_null(event: &[u8], at: usize) -> bool {
+    event.get(at + 1..at + 6) == Some(b":null")
 }
 
 /// Whether one of the backslashes in a block begins an escape of a character that a key may have.

@@ -38,6 +38,17 @@ impl Block {
         self.up_to(0x1f)
     }
 
+    /// Whether a string that began before goes on behind the block: no quote, no backslash and no
+    /// control character is in it. One mask tells it, and most blocks of a long text are like that.
+    #[inline(always)]
+    pub fn is_plain(&self) -> bool {
+        let [quote, backslash, last] = [b'"', b'\\', 0x1f].map(u8x16::splat);
+        let special = self.0.iter().fold(u8x16::default(), |special, lane| {
+            special | lane.simd_eq(quote) | lane.simd_eq(backslash) | lane.min(last).simd_eq(*lane)
+        });
+        special.to_bitmask() == 0
+    }
+
     /// Where the bytes are no larger than `last`.
     #[inline(always)]
     pub fn up_to(&self, last: u8) -> u64 {
@@ -115,6 +126,7 @@ mod tests {
             assert_eq!(block.are(b'"'), expect(|byte| byte == b'"'));
             assert_eq!(block.controls(), expect(|byte| byte < 0x20));
             assert_eq!(block.structurals(), expect(|byte| b"{}[]:,".contains(&byte)));
+            assert_eq!(block.is_plain(), block.are(b'"') | block.are(b'\\') | block.controls() == 0);
             assert_eq!(block.spaces(), expect(|byte| b" \t\r\n".contains(&byte)));
             assert_eq!(beyond_ascii(block.gather(u8x16::default())), !bytes.is_ascii());
         }

@@ -145,11 +145,14 @@ impl<'i, 'd> Pass<'i, 'd> {
     fn block(&mut self, bytes: &[u8; BLOCK_BYTES], base: usize, seen: &mut u8x16) -> Option<()> {
         let block = Block::of(bytes);
         *seen = block.gather(*seen);
+        if self.inside != 0 && self.escaped == 0 && block.is_plain() {
+            return Some(());
+        }
         let (quotes, backslashes, controls) = (block.are(b'"'), block.are(b'\\'), block.controls());
         let escaped = if backslashes | self.escaped == 0 { 0 } else { self.escapes(backslashes, base)? };
         let quotes = quotes & !escaped;
         if quotes == 0 && self.inside != 0 {
-            // The middle of a string.
+            // The middle of a string that has escapes.
             return (controls == 0).then_some(());
         }
         // An opening quote counts as inside, a closing one doesn't.
@@ -171,7 +174,7 @@ impl<'i, 'd> Pass<'i, 'd> {
     }
 
     /// Which bytes of a block are escaped, after all escapes that begin in it have been judged.
-    #[inline(never)]
+    #[inline]
     fn escapes(&mut self, backslashes: u64, base: usize) -> Option<u64> {
         let mut escaped = std::mem::take(&mut self.escaped);
         let mut escaping = backslashes & !escaped;

@@ -228,7 +228,11 @@ impl<'t> Json<'t> {
 
 /// A key's bit: told from its length and its ends, which differ among the keys of one object.
 #[inline]
-pub(super) fn key_bit(key: &[u8]) -> u64 {
-    let end = |byte: Option<&u8>| byte.map_or(0, |byte| usize::from(*byte));
-    1 << ((key.len() * 7 + end(key.first()) * 5 + end(key.last())) % 64)
+pub(super) const fn key_bit(key: &[u8]) -> u64 {
+    let (first, last) = match key {
+        [] => (0, 0),
+        [only] => (*only, *only),
+        [first, .., last] => (*first, *last),
+    };
+    1 << ((key.len() * 7 + first as usize * 5 + last as usize) % 64)
 }

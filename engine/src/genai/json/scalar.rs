@@ -79,6 +79,7 @@ pub(super) fn int(number: &[u8]) -> Option<i64> {
 }
 
 /// Whether the backslash at `at` begins an escape of RFC 8259 section 7.
+#[inline]
 pub(super) fn is_escape(text: &[u8], at: usize) -> bool {
     match text.get(at + 1) {
         Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => true,
