@@ -28,28 +28,30 @@ const LIMITS: SizeLimits = SizeLimits { target_bytes: 1 << 30, bytes_max: 1 << 3
 
 /// A streamed chat as it is common, with `content_bytes` of captured content.
 fn exchange(index: u64, content_bytes: usize) -> Exchange {
-    let call = Travelling::<CallFamily>::new(Box::default(), |arena| Call {
-        operation: "chat",
-        provider: "openai",
-        server_address: Some("api.openai.com"),
-        server_port: Some(443),
-        request_model: Some(arena.alloc_str("gpt-4o-mini")),
-        max_tokens: Some(1024),
-        temperature: Some(0.2),
-        stream: true,
-        openai_api_type: Some("chat_completions"),
-        openai_response_service_tier: Some("default"),
-        openai_system_fingerprint: Some("fp_44709d6fcb"),
-        response_id: Some(arena.alloc_str(&format!("chatcmpl-{index:029}"))),
-        response_model: Some(arena.alloc_str("gpt-4o-mini-2024-07-18")),
-        finish_reasons: Some(arena.alloc_slice_copy(&["stop"])),
-        input_tokens: Some(1834),
-        output_tokens: Some(271),
-        cache_read_tokens: Some(1024),
-        reasoning_tokens: Some(0),
-        status_code: Some(200),
-        input_messages: (content_bytes > 0).then(|| &*arena.alloc_str(&"x".repeat(content_bytes))),
-        ..Call::default()
+    let call = Travelling::<CallFamily>::new(Box::default(), |arena| {
+        arena.alloc(Call {
+            operation: "chat",
+            provider: "openai",
+            server_address: Some("api.openai.com"),
+            server_port: Some(443),
+            request_model: Some(arena.alloc_str("gpt-4o-mini")),
+            max_tokens: Some(1024),
+            temperature: Some(0.2),
+            stream: true,
+            openai_api_type: Some("chat_completions"),
+            openai_response_service_tier: Some("default"),
+            openai_system_fingerprint: Some("fp_44709d6fcb"),
+            response_id: Some(arena.alloc_str(&format!("chatcmpl-{index:029}"))),
+            response_model: Some(arena.alloc_str("gpt-4o-mini-2024-07-18")),
+            finish_reasons: Some(arena.alloc_slice_copy(&["stop"])),
+            input_tokens: Some(1834),
+            output_tokens: Some(271),
+            cache_read_tokens: Some(1024),
+            reasoning_tokens: Some(0),
+            status_code: Some(200),
+            input_messages: (content_bytes > 0).then(|| &*arena.alloc_str(&"x".repeat(content_bytes))),
+            ..Call::default()
+        })
     });
     Exchange {
         role: Role::Client,

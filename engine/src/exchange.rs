@@ -113,7 +113,8 @@ pub struct Call<'a> {
 pub struct CallFamily;
 
 impl Family for CallFamily {
-    type In<'a> = Call<'a>;
+    // In the arena too, so that an exchange is small where it moves.
+    type In<'a> = &'a mut Call<'a>;
 }
 
 /// Which end of the exchange the observed process was.

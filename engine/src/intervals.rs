@@ -37,8 +37,9 @@ impl Intervals {
         if count == 0 {
             return;
         }
-        let none = self.is_empty();
-        let bucket = BOUNDS_NANO.partition_point(|&bound| bound < nano);
+        let none = self.max_nano == 0 && self.is_empty();
+        // Chunks come fast.
+        let bucket = if nano <= BOUNDS_NANO[0] { 0 } else { BOUNDS_NANO.partition_point(|&bound| bound < nano) };
         let counted = &mut self.counts[bucket];
         *counted = counted.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
         self.sum_nano = self.sum_nano.saturating_add(nano.saturating_mul(count));

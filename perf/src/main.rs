@@ -4,7 +4,9 @@
 //! own floor in the same run, turn by turn, and told as medians and ratios.
 
 mod calls;
+mod icount;
 mod openssl;
+mod pipeline;
 
 use std::process::ExitCode;
 
@@ -22,11 +24,17 @@ struct Cli {
 enum Command {
     /// Cost of one SSL_write and one SSL_read by payload size, with and without capture (needs root)
     Calls(calls::Options),
+    /// Instructions of one exchange for fixed inputs, against perf/budget.toml (needs valgrind)
+    Icount(icount::Options),
+    /// Bytes and exchanges a second of the user-space side, beside its floors
+    Pipeline(pipeline::Options),
 }
 
 fn main() -> ExitCode {
     let result = match Cli::parse().command {
         Command::Calls(options) => calls::run(&options),
+        Command::Icount(options) => icount::run(&options),
+        Command::Pipeline(options) => pipeline::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

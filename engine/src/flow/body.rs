@@ -45,6 +45,9 @@ impl Pools {
     }
 }
 
+/// How much room is made for each byte of a body's first piece, if that much is announced.
+const ROOM_PER_BYTE: usize = 16;
+
 /// What becomes of a body's bytes.
 enum Consumer {
     /// They say nothing.
@@ -63,6 +66,9 @@ pub(super) struct Body {
     consumer: Consumer,
     /// Its coding is not known, and to be told from its first byte.
     guesses: bool,
+    /// What the head says of its length, if it does: how much room a gathered body needs, so that it
+    /// is copied once and not again with every piece that it grows by.
+    expected_bytes: usize,
 }
 
 /// Where a body's content goes: the call that it belongs to.
@@ -89,7 +95,7 @@ impl Body {
         }
         let Ok(coding) = pools.codings.decoder(wire::fields(fields, "content-encoding")) else {
             metrics.lost(Cause::BodyCodingUnknown, 1);
-            return Self { coding: coding::Decoder::identity(), consumer: Consumer::Lost, guesses: false };
+            return Self { consumer: Consumer::Lost, ..Self::skip() };
         };
         let idle = pools.cutters.iter().rposition(|cutter| cutter.kind() == kind);
         let cutter = idle.map(|at| pools.cutters.swap_remove(at)).or_else(|| Cutter::new(kind));
@@ -100,7 +106,9 @@ impl Body {
             },
             Consumer::Cut,
         );
-        Self { coding, consumer, guesses: false }
+        let length = wire::field(fields, "content-length").and_then(|length| std::str::from_utf8(length).ok());
+        let expected_bytes = length.and_then(|length| length.parse().ok()).unwrap_or(0);
+        Self { coding, consumer, guesses: false, expected_bytes }
     }
 
     /// Fields of its message were lost, and a content coding may have been among them.
@@ -110,7 +118,7 @@ impl Body {
 
     /// A body that says nothing.
     pub fn skip() -> Self {
-        Self { coding: coding::Decoder::identity(), consumer: Consumer::Skip, guesses: false }
+        Self { coding: coding::Decoder::identity(), consumer: Consumer::Skip, guesses: false, expected_bytes: 0 }
     }
 
     /// Takes the next bytes; returns how many events counted as chunks.
@@ -120,16 +128,16 @@ impl Body {
             let names = coding::apparent(bytes).into_iter().map(str::as_bytes);
             self.coding = pools.codings.decoder(names).unwrap_or_else(|_| coding::Decoder::identity());
         }
-        let Self { coding, consumer, .. } = self;
+        let Self { coding, consumer, expected_bytes, .. } = self;
         if matches!(consumer, Consumer::Skip | Consumer::Lost) {
             return 0;
         }
         let mut chunks = 0;
         let mut too_large = false;
-        let decoded = coding.feed(bytes, &mut |bytes| match consumer {
+        let mut consume = |bytes: &[u8]| match consumer {
             Consumer::Skip | Consumer::Lost => {}
             Consumer::Whole(gathered) => {
-                too_large |= !gather(gathered, bytes, &mut pools.gathered);
+                too_large |= !gather(gathered, bytes, *expected_bytes, &mut pools.gathered);
                 if too_large {
                     *consumer = Consumer::Lost;
                 }
@@ -137,7 +145,13 @@ impl Body {
             Consumer::Cut(cutter) => {
                 cutter.feed(bytes, |name, data| chunks += u64::from(reader.event(name, data)));
             }
-        });
+        };
+        let decoded = if coding.is_identity() {
+            consume(bytes);
+            Ok(())
+        } else {
+            coding.feed(bytes, &mut consume)
+        };
         if too_large {
             reader.metrics.lost(Cause::BodyTooLarge, 1);
         }
@@ -224,10 +238,19 @@ impl Consumer {
 }
 
 /// Appends within the budgets; false, with nothing counted as gathered any more, beyond them.
-fn gather(gathered: &mut Travelling<BytesFamily>, bytes: &[u8], in_reassembly: &mut usize) -> bool {
+fn gather(
+    gathered: &mut Travelling<BytesFamily>,
+    bytes: &[u8],
+    expected_bytes: usize,
+    in_reassembly: &mut usize,
+) -> bool {
     gathered.with_mut(|_, body| {
         let fits = body.len() + bytes.len() <= BODY_BYTES_MAX && *in_reassembly + bytes.len() <= REASSEMBLY_BYTES_MAX;
         if fits {
+            if body.is_empty() {
+                // Whoever announces much and sends little gets little room.
+                body.reserve(expected_bytes.min(bytes.len().saturating_mul(ROOM_PER_BYTE)));
+            }
             body.extend_from_slice_copy(bytes);
             *in_reassembly += bytes.len();
         } else {

@@ -60,7 +60,9 @@ impl Http1 {
         let (requests, responses) = (Decoder::requests(), Decoder::responses());
         let (requests, responses) =
             if midway { (requests.midway(), responses.midway()) } else { (requests, responses) };
-        Self { requests, responses, exchanges: Exchanges::default() }
+        // Hardly any connection has more than one under way.
+        let exchanges = Exchanges { pending: VecDeque::with_capacity(1), ..Exchanges::default() };
+        Self { requests, responses, exchanges }
     }
 
     /// Takes bytes of the direction that carries requests, or of the other one.

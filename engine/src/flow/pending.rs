@@ -16,7 +16,7 @@ use crate::{
 struct MaybeDraft;
 
 impl Family for MaybeDraft {
-    type In<'a> = Option<Draft<'a>>;
+    type In<'a> = Option<&'a mut Draft<'a>>;
 }
 
 /// What `https` implies, RFC 9110 section 4.2.2.
@@ -61,7 +61,7 @@ impl Pending {
         let trace = trace(upgrade.trace_parent(), sequence, context);
         let arena = context.shared.arena(context.outlet);
         let options = &context.shared.settings.call;
-        let draft = Travelling::new(arena, |arena| Draft::of_socket(arena, upgrade, options));
+        let draft = Travelling::new(arena, |arena| arena.alloc(Draft::of_socket(arena, upgrade, options)));
         Self::new(Some(draft), trace, context)
     }
 
@@ -243,7 +243,7 @@ impl Pending {
         let settings = &context.shared.settings;
         let (ended, at_ns) = self.response_ended.unwrap_or((ended, context.now_ns));
         let call = draft.map(|arena, draft| {
-            let mut call = draft.finish(arena, ended, &settings.call);
+            let call = draft.finish(arena, ended, &settings.call);
             // Neither the request nor, so far, the kernel names another port.
             call.status_code = call.status_code.filter(|status| *status != STATUS_UNKNOWN);
             call.server_port = call.server_port.or(call.server_address.map(|_| HTTPS_PORT));
@@ -286,7 +286,8 @@ fn draft<O: Outlet>(head: &RequestHead<'_>, context: &mut Context<'_, O>) -> Opt
     }
     let arena = context.shared.arena(context.outlet);
     let options = &context.shared.settings.call;
-    let draft = Travelling::<MaybeDraft>::new(arena, |arena| Draft::new(arena, head, options));
+    let draft =
+        Travelling::<MaybeDraft>::new(arena, |arena| Draft::new(arena, head, options).map(|draft| arena.alloc(draft)));
     if draft.with(|draft| draft.is_none()) {
         context.shared.keep_arena(draft.into_arena());
         return None;

@@ -73,6 +73,16 @@ impl Recorded {
         }
     }
 
+    /// The request's body.
+    pub fn request_bytes(&self) -> &[u8] {
+        &self.request
+    }
+
+    /// The response's body.
+    pub fn response_bytes(&self) -> &[u8] {
+        &self.response
+    }
+
     /// Drives a draft through the exchange.
     pub fn drive<'a>(&self, arena: &'a Bump, scratch: &mut Scratch, options: &Options) -> Option<Call<'a>> {
         self.drive_changed(arena, scratch, options, &mut |_| {})
@@ -118,7 +128,7 @@ impl Recorded {
             // Only damage makes a stream of nothing.
             _ => assert!(chunks > 0 || changes, "{}: no data in a stream", self.id),
         }
-        Some(draft.finish(arena, Ended::Complete, options))
+        Some(draft.finish(arena, Ended::Complete, options).clone())
     }
 }
 

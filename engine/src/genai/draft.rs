@@ -12,6 +12,7 @@ use super::{
     provider,
     route::{self, Target},
     trace_context,
+    wanted::Watch,
 };
 use crate::{
     arena::Family,
@@ -97,13 +98,19 @@ pub struct Draft<'a> {
     pub(super) content: Option<Content<'a>>,
     /// The status is that of an error.
     pub(super) status_failed: bool,
+    /// What to look for in events, as long as nothing new is known.
+    pub(super) watch: Option<Watch>,
 }
 
 /// [`Draft`] as a family, for [`Travelling`](crate::arena::Travelling).
 pub struct DraftFamily;
 
+// Nothing that is in an arena is dropped.
+const _: () = assert!(!std::mem::needs_drop::<Draft<'static>>());
+
 impl Family for DraftFamily {
-    type In<'a> = Draft<'a>;
+    // In the arena itself: it is large, and what is under way moves.
+    type In<'a> = &'a mut Draft<'a>;
 }
 
 impl<'a> Draft<'a> {
@@ -140,6 +147,7 @@ impl<'a> Draft<'a> {
             host_known,
             content: options.capture_content.then(|| Content::new(options)),
             status_failed: false,
+            watch: None,
         })
     }
 
@@ -157,7 +165,11 @@ impl<'a> Draft<'a> {
         scratch: &mut Scratch,
         _options: &Options,
     ) -> Verdict {
-        let verdict = scratch.parse(body, |json| self.request_json(arena, json));
+        let verdict = if self.content.is_some() {
+            scratch.parse(body, |json| self.request_json(arena, json))
+        } else {
+            scratch.look(body, |json| self.request_json(arena, json))
+        };
         verdict.unwrap_or(if self.sure { self.known() } else { Verdict::NotACall })
     }
 
@@ -235,7 +247,11 @@ impl<'a> Draft<'a> {
         if matches!(body.trim_ascii_start().first(), Some(b'd' | b'e' | b':')) {
             return self.lines(arena, body, scratch, options);
         }
-        let _no_json = scratch.parse(body, |json| self.response_json(arena, json));
+        let _no_json = if self.content.is_some() {
+            scratch.parse(body, |json| self.response_json(arena, json))
+        } else {
+            scratch.look(body, |json| self.response_json(arena, json))
+        };
     }
 
     fn response_json(&mut self, arena: &'a Bump, json: Json<'_>) {
@@ -256,10 +272,12 @@ impl<'a> Draft<'a> {
 
     /// At an unknown path, `input` may be for embeddings, which the response shows.
     fn corrected(&mut self, dialect: &'static Dialect, json: Json<'_>) -> &'static Dialect {
+        if self.sure || dialect.name != "openai.responses" {
+            return dialect;
+        }
         let embeds = json.get("object").and_then(Json::text) == Some("list") && json.get("data").is_some();
         let embedder = DIALECTS.iter().copied().find(|dialect| dialect.name == "openai.embeddings");
-        let corrected =
-            embedder.filter(|_| !self.sure && embeds && dialect.name == "openai.responses").unwrap_or(dialect);
+        let corrected = embedder.filter(|_| embeds).unwrap_or(dialect);
         self.dialect = Some(corrected);
         corrected
     }
@@ -285,8 +303,10 @@ impl<'a> Draft<'a> {
     ) -> bool {
         let Some(dialect) = self.dialect else { return false };
         let data = data.trim_ascii();
-        let is_last = |text: &[u8]| dialect.last_events.iter().any(|last| last.as_bytes() == text);
-        self.facts.ended |= is_last(name) || is_last(data) || ends_shortly(dialect, data);
+        if !name.is_empty() || data.len() <= SHORT_BYTES {
+            let is_last = |text: &[u8]| dialect.last_events.iter().any(|last| last.as_bytes() == text);
+            self.facts.ended |= is_last(name) || is_last(data) || ends_shortly(dialect, data);
+        }
         if data.is_empty() || data == b"[DONE]" {
             return false;
         }
@@ -295,7 +315,13 @@ impl<'a> Draft<'a> {
         } else if dialect.wrapped && name == b"chunk" {
             let mut decoded = std::mem::take(&mut scratch.decoded);
             decoded.clear();
-            if scratch.parse_copy(data, |json| unwrap(json, &mut decoded)).flatten().is_some() {
+            // Base64 may be long, and with escapes only a parsed document has it whole.
+            let unwrapped = if memchr::memchr(b'\\', data).is_some() {
+                scratch.parse_copy(data, |json| unwrap(json, &mut decoded))
+            } else {
+                scratch.look(data, |json| unwrap(json, &mut decoded))
+            };
+            if unwrapped.flatten().is_some() {
                 self.document(arena, dialect, name, &decoded, scratch);
             }
             scratch.decoded = decoded;
@@ -313,12 +339,16 @@ impl<'a> Draft<'a> {
         data: &[u8],
         scratch: &mut Scratch,
     ) {
-        if name == b"error"
-            || self.status_failed
-            || self.content.is_some()
-            || dialect.wanted.is_in(data, &self.facts.call)
-        {
-            let _no_json = scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
+        let call = &self.facts.call;
+        let watch = *self.watch.get_or_insert_with(|| dialect.wanted.watch(call));
+        if name == b"error" || self.status_failed || self.content.is_some() || dialect.wanted.is_in(data, watch) {
+            // What it says may be known from now on.
+            self.watch = None;
+            let _no_json = if self.content.is_some() {
+                scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json))
+            } else {
+                scratch.look(data, |json| self.event_json(arena, dialect, name, json))
+            };
         }
     }
 
@@ -337,7 +367,7 @@ impl<'a> Draft<'a> {
     }
 
     /// The exchange is over.
-    pub fn finish(mut self, arena: &'a Bump, ended: Ended, _options: &Options) -> Call<'a> {
+    pub fn finish(&mut self, arena: &'a Bump, ended: Ended, _options: &Options) -> &mut Call<'a> {
         self.known();
         let broken = match ended {
             // Servers that close in place of ending the framing have said all they had to.
@@ -372,12 +402,15 @@ impl<'a> Draft<'a> {
         } else {
             sum
         };
-        self.facts.into_call(arena, sum)
+        self.facts.conclude(arena, sum)
     }
 }
 
 /// The kind of error, if that is what a message of an AWS event stream is.
 fn exception(name: &[u8]) -> Option<&str> {
+    if !matches!(name.last(), Some(b'n' | b'r' | b'e' | b't')) {
+        return None;
+    }
     let failed = ["Exception", "Error", "Failure", "Fault"];
     std::str::from_utf8(name).ok().filter(|name| failed.iter().any(|end| name.ends_with(end)))
 }
@@ -387,10 +420,12 @@ fn unwrap(message: Json<'_>, to: &mut Vec<u8>) -> Option<()> {
     base64::decode(message.get("bytes")?.text()?.as_bytes(), to)
 }
 
+/// An event that is no longer may say nothing but that it is the last.
+const SHORT_BYTES: usize = 64;
+
 /// A short event whose `type` marks the end, for servers that leave out the event's name.
 fn ends_shortly(dialect: &Dialect, data: &[u8]) -> bool {
-    const SHORT: usize = 64;
-    data.len() <= SHORT
+    data.len() <= SHORT_BYTES
         && std::str::from_utf8(data)
             .is_ok_and(|data| data.split('"').skip(1).step_by(2).any(|text| dialect.last_events.contains(&text)))
 }

@@ -2,7 +2,11 @@
 
 use bumpalo::Bump;
 
-use super::{failure, json::Json, text::List};
+use super::{
+    failure,
+    json::{Json, key_bit},
+    text::List,
+};
 use crate::{
     exchange::Call,
     limits::{LIST_MAX, TEXT_BYTES_MAX, TEXTS_BYTES_MAX},
@@ -146,20 +150,24 @@ impl<'a> Facts<'a> {
     }
 
     /// The finished call.
-    pub fn into_call(mut self, arena: &'a Bump, sum: Sum) -> Call<'a> {
+    pub fn conclude(&mut self, arena: &'a Bump, sum: Sum) -> &mut Call<'a> {
         let reasons = self.finish.as_slice();
         if !reasons.is_empty() {
             self.call.finish_reasons = Some(arena.alloc_slice_fill_iter(reasons.iter().map(|(_, reason)| *reason)));
         }
         self.usage.tell(sum, &mut self.call);
-        self.call
+        &mut self.call
     }
 
     /// Takes from `json` what `rules` say.
     pub fn read(&mut self, arena: &'a Bump, json: Json<'_>, rules: &[Rule]) {
+        let bits = json.key_bits();
         for rule in rules {
             if rule.keys.is_empty() {
                 let _useful = self.set(arena, json, rule.to);
+            }
+            if bits & rule.bits == 0 {
+                continue;
             }
             let mut values = rule.keys.iter().filter_map(|key| json.get(key)).filter(|value| !value.is_null());
             let _first_that_fits = values.any(|value| self.set(arena, value, rule.to).is_some());
@@ -262,18 +270,25 @@ fn output_type(format: &str) -> Option<&'static str> {
 pub(super) struct Rule {
     /// The first of these that is there with a value of the right type counts.
     pub keys: &'static [&'static str],
+    /// [`key_bit`] of each.
+    bits: u64,
     /// What becomes of the value.
     pub to: To,
 }
 
 /// Shorthand for a [`Rule`].
 pub(super) const fn rule(keys: &'static [&'static str], to: To) -> Rule {
-    Rule { keys, to }
+    let (mut bits, mut at) = (0, 0);
+    while at < keys.len() {
+        bits |= key_bit(keys[at].as_bytes());
+        at += 1;
+    }
+    Rule { keys, bits, to }
 }
 
 /// The object itself, for what takes several of its fields to know.
 pub(super) const fn whole(to: To) -> Rule {
-    Rule { keys: &[], to }
+    Rule { keys: &[], bits: 0, to }
 }
 
 /// What a field is.
@@ -338,7 +353,7 @@ mod tests {
             facts.finish(&arena, choice, reason);
         }
         (100..1000).for_each(|choice| facts.finish(&arena, choice, "x"));
-        let reasons = facts.into_call(&arena, Sum::Inclusive).finish_reasons.unwrap();
+        let reasons = facts.conclude(&arena, Sum::Inclusive).finish_reasons.unwrap();
         assert_eq!(reasons.get(..4), Some(&["length", "stop", "tool_calls", "x"][..]));
         assert_eq!(reasons.len(), LIST_MAX);
     }

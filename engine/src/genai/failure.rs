@@ -1,6 +1,6 @@
 //! What went wrong, in the provider's words: `error.type`.
 
-use super::json::Json;
+use super::json::{Json, key_bit};
 
 /// Longest error type that is taken for one.
 const ERROR_TYPE_BYTES_MAX: usize = 64;
@@ -22,8 +22,10 @@ pub(super) fn of_body<'t>(body: Json<'t>) -> Failure<'t> {
 /// The error that a body or an event reports, whatever the status says.
 pub(super) fn reported<'t>(body: Json<'t>) -> Option<Failure<'t>> {
     // Everybody's place for it, Groq's, and that of the Responses API's events.
-    let places: [&[&str]; 3] = [&["error"], &["x_groq", "error"], &["response", "error"]];
-    let error = places.iter().find_map(|place| body.at(place).filter(|error| is_error(*error)));
+    const PLACES: [&[&str]; 3] = [&["error"], &["x_groq", "error"], &["response", "error"]];
+    let bits = body.key_bits();
+    let is_there = |place: &&&[&str]| place.first().is_some_and(|key| bits & key_bit(key.as_bytes()) != 0);
+    let error = PLACES.iter().filter(is_there).find_map(|place| body.at(place).filter(|error| is_error(*error)));
     // The Responses API's own event for errors has no object inside.
     let plain = || (body.get("type").and_then(Json::text) == Some("error")).then_some(body);
     let error = error.or_else(plain)?;

@@ -68,18 +68,34 @@ pub(super) fn of(host: &str, path: &str) -> Option<&'static str> {
     let path = path.trim_start_matches('/');
     RULES
         .iter()
-        .find(|Rule(pattern, prefix, _)| {
-            host_matches(pattern, host) && path.starts_with(prefix.trim_start_matches('/'))
+        .zip(&LITERALS)
+        .find(|(Rule(pattern, prefix, _), literal)| {
+            // Rules out almost every rule at once.
+            host.ends_with(**literal) && host_matches(pattern, host) && path.starts_with(prefix.trim_start_matches('/'))
         })
-        .map(|Rule(_, _, name)| *name)
+        .map(|(Rule(_, _, name), _)| *name)
+}
+
+/// What follows the last star of each rule's pattern.
+const LITERALS: [&str; RULES.len()] = {
+    let mut literals = [""; RULES.len()];
+    let mut at = 0;
+    while at < literals.len() {
+        literals[at] = literal(RULES[at].0);
+        at += 1;
+    }
+    literals
+};
+
+const fn literal(pattern: &'static str) -> &'static str {
+    let mut at = pattern.len();
+    while at > 0 && pattern.as_bytes()[at - 1] != b'*' {
+        at -= 1;
+    }
+    pattern.split_at(at).1
 }
 
 fn host_matches(pattern: &str, host: &str) -> bool {
-    // What follows the last star is literal, and rules out almost every rule at once.
-    let literal = pattern.rsplit('*').next().unwrap_or("");
-    if !host.ends_with(literal) {
-        return false;
-    }
     let Some(suffix) = pattern.strip_prefix("**") else { return labels_match(pattern, host) };
     // As many labels at the host's end as there are in the pattern, after at least one other.
     let labels = suffix.split('.').count() - 1;

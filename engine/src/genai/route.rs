@@ -1,5 +1,7 @@
 //! Where a request goes: host, port, path, and the dialect that its path belongs to.
 
+use std::sync::OnceLock;
+
 use bumpalo::Bump;
 
 use super::{
@@ -115,11 +117,22 @@ pub(super) struct Matched<'h> {
 
 /// The dialect that `target` belongs to: of several, the one with the longest path.
 pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) -> Option<Matched<'h>> {
-    let last = target.segments().next_back()?.as_bytes().last();
-    let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
+    static ROUTES: OnceLock<Vec<Prepared>> = OnceLock::new();
+    let routes = ROUTES.get_or_init(|| {
+        let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
+        routes.map(|(dialect, route)| Prepared::new(dialect, route)).collect()
+    });
+    let mut segments = target.segments().rev();
+    let (last, before) = (segments.next()?, segments.next());
+    let (len, byte) = (last.len(), last.bytes().next_back());
     routes
-        // The last byte rules out most of them.
-        .filter(|(_, route)| matches!(route.path.as_bytes().last(), end if end == Some(&b'}') || end == last))
+        .iter()
+        .filter(|prepared| prepared.before.is_none() || prepared.before == before)
+        .filter(|prepared| match prepared.end {
+            End::Literal(literal, end) => literal.len() == len && Some(end) == byte && literal == last,
+            End::Pattern(end) => end.is_none() || end == byte,
+        })
+        .map(|prepared| (prepared.dialect, prepared.route))
         .filter(|(_, route)| route.method.as_bytes() == method && route.only.is_none_or(|only| only == provider))
         .filter_map(|(dialect, route)| {
             let (segments, model) = matches(route.path, target)?;
@@ -128,6 +141,40 @@ pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) ->
         // The first of equals, so that the order of dialects counts.
         .reduce(|best, other| if other.0 > best.0 { other } else { best })
         .map(|(_, matched)| matched)
+}
+
+/// A route with what rules it out at a glance.
+struct Prepared {
+    end: End,
+    /// The segment before the last, if there is one without a name.
+    before: Option<&'static str>,
+    dialect: &'static Dialect,
+    route: &'static Route,
+}
+
+impl Prepared {
+    fn new(dialect: &'static Dialect, route: &'static Route) -> Self {
+        let before = route.path.rsplit('/').nth(1).filter(|segment| !segment.contains('{'));
+        Self { end: End::of(route.path), before, dialect, route }
+    }
+}
+
+/// How a route's path ends.
+enum End {
+    /// With this segment, which has this last byte.
+    Literal(&'static str, u8),
+    /// With one that holds a name, and this last byte, if it is not part of the name.
+    Pattern(Option<u8>),
+}
+
+impl End {
+    fn of(path: &'static str) -> Self {
+        let segment = path.rsplit('/').next().unwrap_or("");
+        match segment.bytes().next_back() {
+            Some(end) if !segment.starts_with('{') => Self::Literal(segment, end),
+            end => Self::Pattern(end.filter(|end| *end != b'}')),
+        }
+    }
 }
 
 /// How many segments of `pattern` the path ends with, and the model among them.

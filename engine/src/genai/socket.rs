@@ -142,6 +142,7 @@ impl<'a> Draft<'a> {
             host_known: upgrade.host_known,
             content: options.capture_content.then(|| Content::new(options)),
             status_failed: false,
+            watch: None,
         };
         let call = &mut draft.facts.call;
         call.provider = arena.alloc_str(&upgrade.provider);
@@ -157,7 +158,11 @@ impl<'a> Draft<'a> {
     /// An event that says what is asked for: of the session, or of this response. A later one counts
     /// for more.
     pub fn asked(&mut self, arena: &'a Bump, event: &[u8], scratch: &mut Scratch) {
-        let _no_json = scratch.parse_copy(event, |json| self.request_json(arena, json));
+        let _no_json = if self.content.is_some() {
+            scratch.parse_copy(event, |json| self.request_json(arena, json))
+        } else {
+            scratch.look(event, |json| self.request_json(arena, json))
+        };
         // A socket streams, whatever is asked for.
         self.facts.call.stream = true;
     }
@@ -240,7 +245,7 @@ mod tests {
         for event in events {
             draft.event(&arena, b"", event.as_bytes(), &mut scratch, &options);
         }
-        verify(&draft.finish(&arena, Ended::Complete, &options));
+        verify(draft.finish(&arena, Ended::Complete, &options));
     }
 
     #[test]

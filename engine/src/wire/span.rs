@@ -3,7 +3,8 @@
 use super::Field;
 use crate::limits::{HEAD_BYTES_MAX, HEAD_FIELDS_MAX};
 
-/// Fields that are laid out without touching the larger array.
+/// Fields that are laid out without touching the larger arrays.
+const FIELDS_FEW: usize = 12;
 const FIELDS_USUAL: usize = 32;
 
 /// A range of a head.
@@ -42,7 +43,9 @@ impl Span {
 /// Runs `with` on the fields at `spans`, names and values. They are laid out on the stack, because a
 /// list that is kept for reuse can't hold slices of each head in turn.
 pub(super) fn with_fields<R>(text: &[u8], spans: &[(Span, Span)], with: impl FnOnce(&[Field<'_>]) -> R) -> R {
-    if spans.len() <= FIELDS_USUAL {
+    if spans.len() <= FIELDS_FEW {
+        with_fields_on_stack::<FIELDS_FEW, R>(text, spans, with)
+    } else if spans.len() <= FIELDS_USUAL {
         with_fields_on_stack::<FIELDS_USUAL, R>(text, spans, with)
     } else {
         with_fields_on_stack::<HEAD_FIELDS_MAX, R>(text, spans, with)

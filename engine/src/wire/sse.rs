@@ -7,8 +7,9 @@
 //!     "name: text" → note the text under the name; more data is joined with LF
 //! ```
 //!
-//! The usual event lies whole in one piece with one line of data, so texts are noted as slices of
-//! the input; only what a piece leaves unfinished is copied.
+//! The usual event lies whole in one piece with one line of data: those are handed on in a loop of
+//! their own, of one search each. Of others, texts are noted as slices of the input; only what a piece
+//! leaves unfinished is copied.
 
 use memchr::{memchr, memchr2};
 
@@ -98,6 +99,12 @@ impl Decoder {
         }
         let mut here = Borrowed::default();
         while !input.is_empty() {
+            if self.is_fresh() && here.is_empty() {
+                input = take_usual(input, on_event);
+                if input.is_empty() {
+                    break;
+                }
+            }
             if std::mem::take(&mut self.after_cr) && input[0] == b'\n' {
                 input = &input[1..];
                 continue;
@@ -141,6 +148,11 @@ impl Decoder {
         self.after_cr = false;
         self.after_gap = false;
         self.mark = Mark::default();
+    }
+
+    /// Nothing of an event has been seen.
+    fn is_fresh(&self) -> bool {
+        self.line.is_empty() && !self.after_cr && !self.skipping && self.event.is_empty()
     }
 
     fn skip_mark<'a>(&mut self, mut input: &'a [u8]) -> &'a [u8] {
@@ -265,12 +277,53 @@ impl Decoder {
     }
 }
 
+/// Hands on the events at the front that lie whole in the input, as nearly all do, with one line of
+/// data and a name before it at the most. Returns what comes behind them.
+fn take_usual<'a>(mut input: &'a [u8], on_event: &mut impl FnMut(Event<'_>)) -> &'a [u8] {
+    while let Some((event, rest)) = usual(input) {
+        on_event(event);
+        input = rest;
+    }
+    input
+}
+
+#[inline(always)]
+fn usual(input: &[u8]) -> Option<(Event<'_>, &[u8])> {
+    let (name, rest) = match input.strip_prefix(b"event:") {
+        None => (&b""[..], input),
+        Some(named) => {
+            let (name, rest) = line(named)?;
+            (name, rest.strip_prefix(b"\r\n").or_else(|| rest.strip_prefix(b"\n"))?)
+        }
+    };
+    let (data, rest) = line(rest.strip_prefix(b"data:")?)?;
+    let rest = rest.strip_prefix(b"\n\n").or_else(|| rest.strip_prefix(b"\r\n\r\n"))?;
+    Some((Event { name, data, id: None }, rest))
+}
+
+/// A field's value up to the line's end, and the rest from there on.
+#[inline(always)]
+fn line(from: &[u8]) -> Option<(&[u8], &[u8])> {
+    let value = from.strip_prefix(b" ").unwrap_or(from);
+    value.split_at_checked(memchr2(b'\r', b'\n', value)?)
+}
+
 /// Servers write an event at once, so what is captured of a stream usually begins with one.
 fn begins_event(input: &[u8]) -> bool {
     [&b"data:"[..], b"event:", b"id:"].iter().any(|field| input.starts_with(field))
 }
 
+impl Borrowed<'_> {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.data.is_none() && self.id.is_none()
+    }
+}
+
 impl Owned {
+    fn is_empty(&self) -> bool {
+        self.name.is_none() && self.data.is_none() && self.id.is_none()
+    }
+
     fn bytes(&self) -> usize {
         [&self.name, &self.data, &self.id].into_iter().flatten().map(Vec::len).sum()
     }

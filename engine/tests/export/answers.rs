@@ -8,7 +8,7 @@ use std::{
 
 use crate::support::{Answer, Collector, Received, exchange, exchange_with, ok};
 use agentsight::{
-    exchange::{Call, Exchange},
+    exchange::Exchange,
     export::{
         config::{self, Batch, Compression, Flags, Retry, Settings},
         exporter::{Exporter, Inlet, Outputs, Report},
@@ -228,7 +228,7 @@ fn the_newest_requests_are_dropped_when_too_many_wait() {
 fn large(index: u64, bytes: usize) -> Exchange {
     let arena = Box::new(bumpalo::Bump::with_capacity(bytes + 4096));
     let mut exchange = exchange_with(index, arena, |call| call);
-    exchange.call.with_mut(|arena, call: &mut Call<'_>| {
+    exchange.call.with_mut(|arena, call| {
         call.input_messages = Some(arena.alloc_str(&"x".repeat(bytes)));
     });
     exchange

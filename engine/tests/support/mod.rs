@@ -187,7 +187,7 @@ pub fn exchange_with(
     change: impl for<'a> FnOnce(Call<'a>) -> Call<'a>,
 ) -> Exchange {
     let call = Travelling::<CallFamily>::new(arena, |arena| {
-        change(Call {
+        arena.alloc(change(Call {
             operation: "chat",
             provider: "openai",
             server_address: Some("api.openai.com"),
@@ -202,7 +202,7 @@ pub fn exchange_with(
             output_tokens: Some(34),
             status_code: Some(200),
             ..Call::default()
-        })
+        }))
     });
     let start = 1_700_000_000_000_000_000 + index;
     Exchange {

@@ -42,7 +42,7 @@ const PROVIDER: &str = "openai";
 fn exchange(seen: &Seen) -> Exchange {
     let call = Travelling::<CallFamily>::new(Box::default(), |arena| {
         let text = |text: &Option<String>| text.as_ref().map(|text| &*arena.alloc_str(text));
-        Call {
+        arena.alloc(Call {
             operation: seen.operation,
             provider: PROVIDER,
             request_model: text(&seen.request_model),
@@ -53,7 +53,7 @@ fn exchange(seen: &Seen) -> Exchange {
             input_tokens: seen.tokens[0],
             output_tokens: seen.tokens[1],
             ..Call::default()
-        }
+        })
     });
     let mut chunk_intervals = Intervals::default();
     seen.intervals_nano.iter().for_each(|nano| chunk_intervals.add(*nano, 1));

@@ -13,7 +13,7 @@ use super::{Route, likely};
 pub(super) static DIALECT: Dialect = Dialect {
     routes: &[sure("v2/chat"), Route { only: Some(provider::COHERE), ..sure("v1/chat") }, likely("v1/chat")],
     // Others use the path for OpenAI's bodies.
-    fits: |body| body.get("message").is_some_and(|message| message.string().is_some()) && !has_array(body, "messages"),
+    fits: |body| body.get("message").is_some_and(|message| message.is_string()) && !has_array(body, "messages"),
     request: REQUEST,
     response: RESPONSE,
     event: EVENT,

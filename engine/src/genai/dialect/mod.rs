@@ -193,7 +193,7 @@ fn has_array(body: Json<'_>, key: &str) -> bool {
 
 /// `key` holds a string or an array.
 fn has_text(body: Json<'_>, key: &str) -> bool {
-    body.get(key).is_some_and(|value| value.is_array() || value.string().is_some())
+    body.get(key).is_some_and(|value| value.is_array() || value.is_string())
 }
 
 #[cfg(test)]

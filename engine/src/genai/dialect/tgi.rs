@@ -12,10 +12,10 @@ use crate::genai::{
 
 pub(super) static DIALECT: Dialect = Dialect {
     routes: &[likely("generate"), Route { streams: true, ..likely("generate_stream") }],
-    fits: |body| body.get("inputs").is_some_and(|inputs| inputs.string().is_some()) || has_text(body, "text"),
+    fits: |body| body.get("inputs").is_some_and(|inputs| inputs.is_string()) || has_text(body, "text"),
     // Its root path takes the same body.
     claims: |body| {
-        body.get("inputs").is_some_and(|inputs| inputs.string().is_some())
+        body.get("inputs").is_some_and(|inputs| inputs.is_string())
             && body.at(&["parameters", "max_new_tokens"]).is_some()
     },
     request: REQUEST,

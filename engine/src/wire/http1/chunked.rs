@@ -50,6 +50,9 @@ enum State {
     TrailerRest,
 }
 
+/// Digits of a chunk's size that are read in one go.
+const USUAL_DIGITS_MAX: usize = 8;
+
 const CHUNK_START: State = State::Size { size: 0, digits: 0 };
 
 #[derive(Debug, PartialEq, Eq)]
@@ -92,6 +95,7 @@ impl Chunked {
                     *input = rest;
                     return Ok(Step::Data(data));
                 }
+                State::Size { digits: 0, .. } if let Some((size, used)) = usual_size(input) => (data(size), used),
                 State::Size { size, digits } => (self.size_digit(size, digits, byte)?, 1),
                 State::SizeSpace { size } => (self.behind_size(size, byte)?, 1),
                 State::Extension { size } => match memchr2(b'\r', b'\n', input) {
@@ -101,6 +105,7 @@ impl Chunked {
                 },
                 State::SizeLineFeed { size } if byte == b'\n' => (data(size), 1),
                 State::SizeLineFeed { .. } => return Err(Malformed::ChunkSize),
+                State::DataEnd if input.starts_with(b"\r\n") => (CHUNK_START, 2),
                 State::DataEnd if byte == b'\r' => (State::DataLineFeed, 1),
                 State::DataLineFeed if byte == b'\n' => (CHUNK_START, 1),
                 State::DataEnd if byte == b'\n' && self.bare_line_feeds => (CHUNK_START, 1),
@@ -156,6 +161,21 @@ impl Chunked {
             _ => Err(Malformed::ChunkSize),
         }
     }
+}
+
+/// The size line at the front, when it is whole and nothing but digits: its size and length.
+#[inline]
+fn usual_size(input: &[u8]) -> Option<(u64, usize)> {
+    let mut size = 0;
+    let mut digits = 0;
+    while let Some(digit) = char::from(*input.get(digits)?).to_digit(16) {
+        size = size << 4 | u64::from(digit);
+        digits += 1;
+        if digits > USUAL_DIGITS_MAX {
+            return None;
+        }
+    }
+    (digits > 0 && input.get(digits..digits + 2)? == b"\r\n").then_some((size, digits + 2))
 }
 
 fn data(size: u64) -> State {

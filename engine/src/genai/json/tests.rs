@@ -1,0 +1,216 @@
+//! Both ways to read a document, held against each other.
+
+use proptest::prelude::*;
+
+use super::*;
+
+fn check<R: PartialEq + std::fmt::Debug>(text: &str, read: impl for<'t> Fn(Json<'t>) -> R, expect: Option<R>) {
+    let mut scratch = Scratch::default();
+    assert_eq!(scratch.parse(&mut text.as_bytes().to_vec(), &read), expect, "parsed: {text}");
+    assert_eq!(scratch.look(text.as_bytes(), &read), expect, "looked at: {text}");
+}
+
+#[test]
+fn values_are_read_by_type() {
+    check(r#"{"a":{"b":[1,2]}}"#, |j| j.at(&["a", "b"]).map(|b| b.items().count()), Some(Some(2)));
+    check(r#"{"a":1,"a":2}"#, |j| j.get("a").and_then(Json::int), Some(Some(2)));
+    check(
+        "[1.0, 1.5, -1, 9223372036854775808, \"1\"]",
+        |j| j.items().map(Json::int).collect::<Vec<_>>(),
+        Some(vec![Some(1), None, Some(-1), None, None]),
+    );
+    check("123456789012345678901234567890", |j| j.int(), Some(None));
+    check("[0.5, 3, null]", |j| j.items().map(Json::float).collect::<Vec<_>>(), Some(vec![Some(0.5), Some(3.0), None]));
+    check("\"\"", |j| (j.text().is_some(), j.string().is_some()), Some((false, true)));
+    check("\u{feff}{}", |j| j.is_object(), Some(true));
+}
+
+#[test]
+fn what_is_no_json_is_none() {
+    for text in ["", " ", "{", "{}x", "nul", "[1,]", "\"\u{1}\"", "{\"a\":1e999}", "[[[[[["] {
+        check(text, |_| (), None);
+    }
+    assert!(Scratch::default().parse(&mut b"\"\xff\"".to_vec(), |_| ()).is_none(), "not UTF-8");
+    assert!(Scratch::default().look(b"\"\xff\"", |_| ()).is_none(), "not UTF-8");
+}
+
+#[test]
+fn half_a_surrogate_pair_does_not_spoil_the_document() {
+    let read = |j: Json<'_>| j.string().map(str::to_owned);
+    check(r#""\ud83d\ude00""#, read, Some(Some("\u{1f600}".into())));
+    check(r#""a\ud83d""#, read, Some(Some("a\u{fffd}".into())));
+    check(r#""\uDE00b""#, read, Some(Some("\u{fffd}b".into())));
+    check(r#""\\ud83d\n""#, read, Some(Some("\\ud83d\n".into())));
+}
+
+#[test]
+fn numbers_that_are_none_do_not_spoil_the_document() {
+    let read = |j: Json<'_>| (j.get("a").and_then(Json::string).map(str::to_owned), j.get("b").and_then(Json::float));
+    check(r#"{"a":"NaN \" NaN","b":NaN,"c":[-Infinity,Infinity]}"#, read, Some((Some("NaN \" NaN".into()), None)));
+    check(r#"{"a":"Infinity","b":1}"#, read, Some((Some("Infinity".into()), Some(1.0))));
+    check(r#"{"b":NaNNaN}"#, |_| (), None);
+}
+
+#[test]
+fn a_document_of_nothing_but_structure_is_refused() {
+    let mut bomb = vec![b'['; JSON_STRUCTURALS_MAX + 1];
+    assert!(Scratch::default().look(&bomb, |_| ()).is_none());
+    assert!(Scratch::default().parse(&mut bomb, |_| ()).is_none());
+    let numbers = format!("[{}1]", "1,".repeat(JSON_STRUCTURALS_MAX));
+    assert!(Scratch::default().look(numbers.as_bytes(), |_| ()).is_none());
+}
+
+/// All that can be asked of a value and of what is in it.
+#[derive(Debug, PartialEq)]
+struct Told {
+    string: Option<String>,
+    int: Option<i64>,
+    float: Option<u64>,
+    bool: Option<bool>,
+    kinds: [bool; 3],
+    members: Vec<(String, Told)>,
+    items: Vec<Told>,
+    /// By key, so that of duplicates the last counts.
+    found: Vec<Option<Option<i64>>>,
+}
+
+fn tell(value: Json<'_>) -> Told {
+    let bits = value.key_bits();
+    Told {
+        // What has escapes is cut where nobody reads on.
+        string: value.string().map(|text| text[..text.floor_char_boundary(view::ESCAPED_BYTES_MAX)].to_owned()),
+        int: value.int(),
+        // Zero has a sign on one side and none on the other.
+        float: value.float().map(|number| (number + 0.0).to_bits()),
+        bool: value.bool(),
+        kinds: [value.is_null(), value.is_object(), value.is_array()],
+        members: value.entries().map(|(key, value)| (key.to_owned(), tell(value))).collect(),
+        items: value.items().map(tell).collect(),
+        found: value
+            .entries()
+            .map(|(key, _)| {
+                assert!(bits & key_bit(key.as_bytes()) != 0, "{key}");
+                value.get(key).map(Json::int)
+            })
+            .collect(),
+    }
+}
+
+/// Both readings of `document` say the same.
+fn agree(scratch: &mut Scratch, document: &[u8]) -> Result<bool, TestCaseError> {
+    // What the lenient replacements make of names that are no JSON differs, and means nothing.
+    if [&b"NaN"[..], b"Infinity"].iter().any(|name| memchr::memmem::find(document, name).is_some()) {
+        return Ok(false);
+    }
+    let looked = scratch.look(document, tell);
+    let parsed = scratch.parse(&mut document.to_vec(), tell);
+    // `simd-json` lets a number end in some bytes that end none.
+    let is_mistaken = looked.is_none() && parsed.is_some() && {
+        let mut document = document.to_vec();
+        lenient::replace_lone_surrogates(&mut document);
+        serde_json::from_slice::<serde_json::Value>(&document).is_err()
+    };
+    let is_same = looked == parsed || is_mistaken;
+    prop_assert!(is_same, "{}", document.get(..document.len().min(1000)).unwrap_or_default().escape_ascii());
+    Ok(looked.is_some())
+}
+
+fn document() -> impl Strategy<Value = String> {
+    let space = || prop_oneof![8 => Just(""), 1 => Just(" "), 1 => Just("\n\t \r")];
+    let string = || {
+        prop_oneof![
+            "[a-c]{0,3}",
+            r#"([ -!#-\[\]-~é😀]|\\["\\/bfnrt]|\\u[0-9a-fA-F]{4}|\\ud8[0-9a-f]{2}\\ud[c-f][0-9a-f]{2}){0,90}"#,
+        ]
+        .prop_map(|text| format!("\"{text}\""))
+    };
+    let number = prop_oneof![
+        "-?(0|[1-9][0-9]{0,20})",
+        "-?(0|[1-9][0-9]{0,9})[.][0-9]{1,20}([eE][+-]?[0-9]{1,3})?",
+        "-?[1-9][eE][0-9]{1,3}"
+    ];
+    let leaf = prop_oneof![string(), number, Just("true".into()), Just("false".into()), Just("null".into())];
+    leaf.prop_recursive(6, 200, 12, move |inner| {
+        let spaced = (space(), inner, space()).prop_map(|(before, value, after)| format!("{before}{value}{after}"));
+        let member =
+            (string(), space(), spaced.clone()).prop_map(|(key, space, value)| format!("{key}{space}:{value}"));
+        prop_oneof![
+            proptest::collection::vec(spaced, 0..12).prop_map(|items| format!("[{}]", items.join(","))),
+            proptest::collection::vec(member, 0..12).prop_map(|members| format!("{{{}}}", members.join(","))),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 512, ..ProptestConfig::default() })]
+
+    #[test]
+    fn sound_documents_are_told_alike(documents in proptest::collection::vec(document(), 1..3)) {
+        let mut scratch = Scratch::default();
+        for document in documents {
+            agree(&mut scratch, document.as_bytes())?;
+        }
+    }
+
+    #[test]
+    fn damaged_documents_are_told_alike(
+        document in document(),
+        changes in proptest::collection::vec((any::<proptest::sample::Index>(), 0_u8..4, prop_oneof![
+            proptest::sample::select(&b"{}[]:,\"\\ \n0-.eEtfnu/\x00\x1f\x7f\x80\xc3\xff"[..]), any::<u8>(),
+        ]), 1..4),
+    ) {
+        let mut document = document.into_bytes();
+        for (place, change, byte) in changes {
+            let place = place.index(document.len() + 1);
+            match change {
+                0 => document.insert(place, byte),
+                1 if place < document.len() => document[place] = byte,
+                2 if place < document.len() => drop(document.remove(place)),
+                _ => document.truncate(place),
+            }
+        }
+        agree(&mut Scratch::default(), &document)?;
+    }
+
+    #[test]
+    fn structure_alone_is_told_alike(document in "[\\[\\]{}:,\"\\\\a1 ]{0,200}") {
+        agree(&mut Scratch::default(), document.as_bytes())?;
+    }
+}
+
+/// What was recorded, and damaged at places that a counter chooses.
+#[test]
+fn recorded_documents_are_told_alike() {
+    let Some((recorded, _)) = super::super::corpus_tests::corpus() else { return };
+    let mut scratch = Scratch::default();
+    let mut state = 1_u64;
+    let mut random = move |below: usize| {
+        state = state.wrapping_mul(0x5851_f42d_4c95_7f2d).wrapping_add(0x1405_7b7e_f767_814f);
+        (state >> 33) as usize % below
+    };
+    let (mut sound, mut damaged) = (0, 0);
+    for exchange in &recorded {
+        let mut each = |document: &[u8]| {
+            if document.is_empty() || document.len() > 1 << 20 {
+                return;
+            }
+            sound += usize::from(agree(&mut scratch, document).unwrap());
+            for _ in 0..4 {
+                let mut document = document.to_vec();
+                let place = random(document.len());
+                match random(5) {
+                    0 => document[place] = random(256) as u8,
+                    1 => document.truncate(place),
+                    2 => document[place] = b"{}[]:,\"\\"[random(8)],
+                    3 => drop(document.drain(place..(place + random(100)).min(document.len()))),
+                    _ => document.insert(place, b"{}[]:,\"\\"[random(8)]),
+                }
+                damaged += usize::from(!agree(&mut scratch, &document).unwrap());
+            }
+        };
+        each(exchange.request_bytes());
+        super::super::corpus_tests::split_events(exchange, &mut each);
+        each(exchange.response_bytes());
+    }
+    assert!(sound > 1000 && damaged > 1000, "{sound} sound, {damaged} damaged");
+}
