@@ -12,5 +12,6 @@ pub mod gate;
 pub mod go;
 pub mod http2;
 pub mod live;
+pub mod matrix;
 pub mod program;
 pub mod retry;

@@ -12,5 +12,6 @@ mod filters;
 mod go;
 mod http2;
 mod libssl;
+mod matrix;
 mod sockets;
 mod threads;
