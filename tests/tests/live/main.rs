@@ -12,6 +12,7 @@ mod filters;
 mod go;
 mod http2;
 mod libssl;
+mod matrix;
 mod metrics;
 mod sockets;
 mod threads;

@@ -2,6 +2,7 @@
 //! a file, and which programs belong at which places of them. All that a new one needs is an entry
 //! in [`FAMILIES`].
 
+mod boringssl;
 mod gnutls;
 mod go;
 mod nss;
@@ -10,7 +11,7 @@ mod openssl;
 use super::image::{Error, Image};
 
 /// Every family. A file may be of several: an executable with OpenSSL and rustls inside.
-pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY];
+pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY, boringssl::FAMILY];
 
 /// One kind of implementation.
 #[derive(Debug)]

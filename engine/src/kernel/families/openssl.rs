@@ -30,3 +30,11 @@ const HOOKS: &[Hook] = &[
 fn find(image: &Image<'_>) -> Result<Finding, Error> {
     by_symbols(image, NEEDED, HOOKS)
 }
+
+/// Whether symbols tell where the functions are.
+///
+/// # Errors
+/// When the symbols contradict themselves.
+pub fn has_symbols(image: &Image<'_>) -> Result<bool, Error> {
+    Ok(!find(image)?.placements.is_empty())
+}

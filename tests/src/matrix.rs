@@ -1,0 +1,128 @@
+//! The matrix: the same forty calls by one client after the other.
+
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+};
+
+use agentsight::demo::{
+    clients::Sending,
+    script::Script,
+    talk::{Dialect, Failure, Talk},
+};
+use serde_json::{Value, json};
+
+use crate::{
+    live::{Live, mixed},
+    program::{agentsight, root},
+};
+
+/// The calls: plain and streamed ones of every API, errors, and requests of more than 300 KiB.
+pub fn calls(row: &str) -> Vec<Script> {
+    let mut scripts = mixed(row, 32);
+    for number in 32..36 {
+        let failure = Failure::Refused { status: 429, kind: "requests", code: Some("rate_limit_exceeded") };
+        let talk = Talk { failure: Some(failure), ..Talk::numbered(Dialect::Chat, number) };
+        scripts.push(Script::new(format!("{row}-{number}"), "", &talk));
+    }
+    for number in 36..40 {
+        let talk = Talk { prompt: "lorem ".repeat(53_000), ..Talk::numbered(Dialect::Messages, number) };
+        scripts.push(Script::new(format!("{row}-{number}"), "", &talk));
+    }
+    scripts
+}
+
+/// Writes the plan of the calls, eight connections with five each: the same kind of call is on none of
+/// them twice in a row.
+pub fn plan(live: &Live, sendings: &[Sending]) -> PathBuf {
+    let call = |sending: &Sending| {
+        let request = &sending.script.request;
+        let body = live.folder.path().join(format!("{}.body", sending.script.id));
+        fs::write(&body, &request.body).expect("the body is written");
+        let mut headers: serde_json::Map<String, Value> =
+            request.headers.iter().map(|(name, value)| (name.clone(), json!(value))).collect();
+        headers.insert("traceparent".to_owned(), json!(sending.trace.header()));
+        headers.insert("x-demo-id".to_owned(), json!(sending.script.id));
+        let reply: usize = sending.script.reply.pieces.iter().map(Vec::len).sum();
+        json!({"id": sending.script.id, "host": request.host, "path": request.path, "headers": headers, "body": body,
+            "reply": reply})
+    };
+    const CONNECTIONS: usize = 8;
+    let connections: Vec<Vec<Value>> = (0..CONNECTIONS)
+        .map(|index| sendings.iter().skip(index).step_by(CONNECTIONS).map(call).collect())
+        .collect();
+    let nssdb = live.folder.path().join("nssdb");
+    let address = live.mock.address();
+    let plan = json!({"address": address.ip(), "port": address.port(), "ca": live.mock.ca_pem(), "nssdb": nssdb,
+        "connections": connections});
+    let file = live.folder.path().join("matrix.plan");
+    fs::write(&file, plan.to_string()).expect("the plan is written");
+    file
+}
+
+/// Runs a client over the plan and requires that every call was answered as the mock was to.
+pub fn run(mut client: Command, plan: &Path, sendings: &[Sending]) {
+    let output = client.arg(plan).stdin(Stdio::null()).output().expect("the client runs");
+    let said = String::from_utf8_lossy(&output.stdout);
+    let told = String::from_utf8_lossy(&output.stderr);
+    assert!(output.status.success(), "{client:?}: {}\n{told}", output.status);
+    let answers: Vec<Value> = said.lines().map(|line| serde_json::from_str(line).expect("JSON")).collect();
+    for Sending { script, .. } in sendings {
+        let answered = answers.iter().filter(|answer| answer["id"] == json!(script.id)).collect::<Vec<_>>();
+        assert!(
+            matches!(answered[..], [answer] if answer["status"] == json!(script.reply.status)),
+            "{}: {answered:?}\n{told}",
+            script.id
+        );
+    }
+}
+
+/// `tests/clients/matrix.py` as `client`, by this Python.
+pub fn python(python: &Path, client: &str) -> Command {
+    let mut command = Command::new(python);
+    command.arg(root().join("tests/clients/matrix.py")).arg(client);
+    command
+}
+
+/// `tests/clients/matrix.mjs` as `client`, by this program.
+pub fn script(program: &Path, client: &str) -> Command {
+    let mut command = Command::new(program);
+    command.arg(root().join("tests/clients/matrix.mjs")).arg(client);
+    command
+}
+
+/// A Python with these packages of PyPI, in a folder that is kept beside the build; none when it can't
+/// be had.
+pub fn python_with(packages: &[&str]) -> Option<PathBuf> {
+    let venv = agentsight().ancestors().nth(2)?.join(format!("venv-matrix-{}", packages.join("-")));
+    let python = venv.join("bin/python3");
+    let done = venv.join("installed");
+    if !done.exists() {
+        let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
+        let made = succeeds(Command::new("python3").args(["-m", "venv"]).arg(&venv))
+            && succeeds(Command::new(&python).args(["-m", "pip", "install", "--quiet"]).args(packages));
+        if !made {
+            return None;
+        }
+        fs::write(&done, "").ok()?;
+    }
+    Some(python)
+}
+
+/// The executable of a version of bun from npm, in a folder that is kept beside the build; none when it
+/// can't be had.
+pub fn bun(version: &str) -> Option<PathBuf> {
+    let folder = agentsight().ancestors().nth(2)?.join(format!("bun-{version}"));
+    let program = folder.join("node_modules/@oven/bun-linux-x64/bin/bun");
+    if !program.exists() {
+        fs::create_dir_all(&folder).ok()?;
+        let package = format!("@oven/bun-linux-x64@{version}");
+        let install = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
+        let status = Command::new("npm").args(install).arg(&folder).arg(package).status().ok()?;
+        if !status.success() {
+            return None;
+        }
+    }
+    program.exists().then_some(program)
+}
