@@ -136,8 +136,17 @@ pub struct Call {
     pub count: u64,
     /// When the call began (CLOCK_MONOTONIC).
     pub entered_ns: u64,
-    /// [`Direction`] as an integer.
+    /// [`Direction`] as an integer, and some bits of [`call`].
     pub direction: u64,
+}
+
+/// What [`Call::direction`] is made of.
+pub mod call {
+    /// The bit that is the direction.
+    pub const DIRECTION: u64 = 1;
+    /// A read that returns 0 has met the end of what the peer sends, although it reports through
+    /// [`super::Call::count`].
+    pub const ZERO_ENDS: u64 = 2;
 }
 
 /// What `SSL_get_error` says of a failed read: true at the end of what the peer sends, false when the
