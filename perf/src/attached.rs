@@ -69,8 +69,11 @@ pub struct Options {
 pub enum Attached {
     /// Nothing.
     Nothing,
-    /// Empty probes.
-    Empty(Empty),
+    /// Empty probes, which are there as long as this is.
+    Empty {
+        /// Their descriptors.
+        _probes: Empty,
+    },
     /// A running agentsight.
     Agentsight(Box<Engine>),
     /// A running peer.
@@ -82,7 +85,7 @@ impl Attached {
     pub fn start(kind: Kind, options: &Options, folder: &Path) -> anyhow::Result<Self> {
         Ok(match kind {
             Kind::Nothing => Self::Nothing,
-            Kind::Empty => Self::Empty(Empty::attach()?),
+            Kind::Empty => Self::Empty { _probes: Empty::attach()? },
             Kind::Agentsight => Self::Agentsight(Box::new(Engine::start(options, folder, &[])?)),
             Kind::Peer => {
                 let command = options.peer.as_deref().context("no --peer")?;
@@ -96,7 +99,7 @@ impl Attached {
     /// Seconds of CPU that it has used so far, in its own process.
     pub fn cpu_seconds(&self) -> Option<f64> {
         match self {
-            Self::Nothing | Self::Empty(_) => None,
+            Self::Nothing | Self::Empty { .. } => None,
             Self::Agentsight(engine) => process::cpu_seconds(engine.pid()),
             Self::Peer(peer) => process::cpu_seconds(peer.id()),
         }
@@ -105,7 +108,7 @@ impl Attached {
     /// Detaches; what agentsight says of itself.
     pub fn stop(self) -> anyhow::Result<Option<Value>> {
         match self {
-            Self::Nothing | Self::Empty(_) => Ok(None),
+            Self::Nothing | Self::Empty { .. } => Ok(None),
             Self::Agentsight(engine) => engine.stop().map(Some),
             Self::Peer(mut peer) => {
                 process::interrupt(peer.id());

@@ -9,6 +9,7 @@ pub mod first_bytes;
 pub mod gnutls;
 pub mod go;
 pub mod pieces;
+pub mod pressure;
 pub mod record;
 pub mod tally;
 
@@ -167,6 +168,8 @@ pub const CONNS_MAX: usize = 65_536;
 pub const CALLS_MAX: usize = 32_768;
 /// Entries of each filter.
 pub const FILTER_MAX: usize = 16_384;
+/// Rings, one for each possible CPU.
+pub const RINGS_MAX: usize = 64;
 /// Cgroups from the root down that a cgroup filter looks at.
 pub const CGROUP_DEPTH_MAX: i32 = 8;
 /// The engine is woken when a ring fills beyond this; below it, it comes by on a timer.
