@@ -12,7 +12,7 @@ const CODE_BYTES: usize = 16 * 1024;
 
 /// How the names begin of programs at the entry of functions that are called as C has it; others may
 /// read registers that C doesn't pass anything in.
-const C_CALLS: &str = "ssl_";
+const C_CALLS: [&str; 3] = ["ssl_", "gnutls_", "nspr_"];
 
 /// A wrapper for `int`, its fellow for `size_t`, and the program for the inner function of both when
 /// it reports through its fourth or fifth argument.
@@ -44,7 +44,7 @@ fn moved(read: impl Fn(u64) -> Option<Vec<u8>>, mut places: Vec<Placement>) -> V
         // The return before the entry, so that no call is seen entering which can't be seen returning.
         places.extend(["ssl_return", program].map(|program| Placement { offset: at, program }));
     }
-    for place in places.iter_mut().filter(|place| place.program.starts_with(C_CALLS)) {
+    for place in places.iter_mut().filter(|place| C_CALLS.iter().any(|name| place.program.starts_with(name))) {
         place.offset += read(place.offset).map_or(0, |code| entry_site(&code));
     }
     places

@@ -13,5 +13,6 @@ mod go;
 mod http2;
 mod libssl;
 mod metrics;
+mod pressure;
 mod sockets;
 mod threads;
