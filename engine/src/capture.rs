@@ -43,8 +43,7 @@ const SETTLING_MAX: Duration = Duration::from_secs(2);
 /// A process that still lives so long after one of its threads ended is not ending.
 const ENDING_MAX: Duration = Duration::from_millis(500);
 
-/// Says something to the user.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+pub use crate::worker::Log;
 
 /// What to capture.
 pub struct Settings {
@@ -139,7 +138,7 @@ impl Capture {
         metrics.set(Gauge::Workers, settings.workers as u64);
         metrics.set(Gauge::RingBytes, settings.ring_bytes as u64);
         let control = Arc::new(Control::new(UnixOffset::measure()));
-        let workers = spawn_workers(&minder.kernel, settings.workers, metrics, &control, |index| {
+        let workers = spawn_workers(&minder.kernel, settings.workers, metrics, &control, log, |index| {
             duty(index, Arc::clone(&verdicts))
         })?;
         let (orders, inbox) = channel();
@@ -184,6 +183,7 @@ fn spawn_workers(
     count: usize,
     metrics: &Arc<Metrics>,
     control: &Arc<Control>,
+    log: &Log,
     mut duty: impl FnMut(usize) -> Duty,
 ) -> Result<Vec<Worker>, Error> {
     let rings = kernel.rings()?;
@@ -202,7 +202,7 @@ fn spawn_workers(
         .map(|(index, (rings, fds))| {
             // From the last core down: the first is where interrupts tend to be.
             let core = (!cores.is_empty()).then(|| cores[cores.len() - 1 - index % cores.len()]);
-            Worker::spawn(rings, &fds, core, duty(index), Arc::clone(control), Arc::clone(metrics))
+            Worker::spawn(rings, &fds, core, duty(index), Arc::clone(control), Arc::clone(metrics), Arc::clone(log))
                 .map_err(Error::Watch)
         })
         .collect()

@@ -107,6 +107,8 @@ pub struct Call<'a> {
     pub system_instructions: Option<&'a str>,
     /// `gen_ai.tool.definitions` as JSON, when content is captured.
     pub tool_definitions: Option<&'a str>,
+    /// Content was to be captured, and was not, because there was too much to keep up with.
+    pub content_withheld: bool,
 }
 
 /// [`Call`] as a family, for [`Travelling`].
@@ -213,6 +215,9 @@ impl Exchange {
         text(name::CONTAINER_ID, &self.process.container_id);
         if self.incomplete || self.lost_bytes > 0 {
             visit(name::AGENTSIGHT_CAPTURE_INCOMPLETE, Value::Bool(true));
+        }
+        if self.call.with(|call| call.content_withheld) {
+            visit(name::AGENTSIGHT_CAPTURE_CONTENT_WITHHELD, Value::Bool(true));
         }
         if self.lost_bytes > 0 {
             visit(name::AGENTSIGHT_CAPTURE_LOST_BYTES, Value::Int(self.lost_bytes.try_into().unwrap_or(i64::MAX)));

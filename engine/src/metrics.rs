@@ -58,6 +58,8 @@ counters! {
         BodyCodingMalformed = "body_coding_malformed",
         /// An event of a stream: larger than an event may be, or hit by a gap.
         EventLost = "event_lost",
+        /// The content of an exchange, which was to be captured: a ring filled faster than it was drained.
+        ContentWithheld = "content_withheld",
         /// A request that waited for its response: too many on one connection.
         PipelineFull = "pipeline_full",
         /// A response whose request was not seen.
@@ -134,6 +136,8 @@ counters! {
         SpoolBytesDamaged = "spool_bytes_damaged",
         /// Points of metrics that the collector accepted, each time that they were sent.
         MetricPointsExported = "metric_points_exported",
+        /// Steps that were taken to give something up because a ring filled, each in its turn.
+        PressureSteps = "pressure_steps",
         /// Lines written to the terminal or a file.
         Lines = "lines",
         /// How long workers were busy, all of them together.

@@ -71,6 +71,8 @@ names! {
     AGENTSIGHT_CAPTURE_INCOMPLETE = "agentsight.capture.incomplete";
     /// Ours: how many bytes of the exchange were lost or cut, where that is known.
     AGENTSIGHT_CAPTURE_LOST_BYTES = "agentsight.capture.lost_bytes";
+    /// Ours: content was to be captured, and was not, because there was too much to keep up with.
+    AGENTSIGHT_CAPTURE_CONTENT_WITHHELD = "agentsight.capture.content_withheld";
     SERVICE_NAME = "service.name";
     SERVICE_VERSION = "service.version";
     SERVICE_INSTANCE_ID = "service.instance.id";

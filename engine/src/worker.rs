@@ -11,6 +11,7 @@ use std::{
     time::Duration,
 };
 
+use agentsight_abi::{flags, pressure};
 use bumpalo::Bump;
 use crossbeam_queue::ArrayQueue;
 
@@ -35,6 +36,9 @@ const PAUSE_MIN: Duration = Duration::from_micros(250);
 const PAUSE_MAX: Duration = Duration::from_millis(50);
 /// How often idle exchanges and the clock are looked at.
 const CHORES_NS: u64 = 1_000_000_000;
+
+/// Says something to the user.
+pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Where finished exchanges go, and where their arenas come back.
 #[derive(Clone)]
@@ -192,6 +196,7 @@ impl Worker {
         duty: Duty,
         control: Arc<Control>,
         metrics: Arc<Metrics>,
+        log: Log,
     ) -> io::Result<Self> {
         let waker = Waker::new()?;
         let fds: Vec<_> = ring_fds.iter().copied().chain([waker.fd()]).collect();
@@ -208,7 +213,8 @@ impl Worker {
                 // io_uring belongs to the thread that uses it.
                 let Ok(waiter) = Waiter::new(&borrowed) else { return };
                 let work = Work::new(duty, &metrics);
-                Drain { rings, work, inbox, waiter, waker, control, metrics }.run();
+                let rings = rings.into_iter().map(|ring| (ring, Pressure::default())).collect();
+                Drain { rings, work, inbox, waiter, waker, control, metrics, log }.run();
             }
         })?;
         Ok(Self { thread, ended, waker, control })
@@ -235,15 +241,54 @@ impl Worker {
     }
 }
 
+/// What is told of a ring that fills faster than it is drained. The programs decide what is given up,
+/// and say so in each record.
+#[derive(Default)]
+struct Pressure {
+    /// The furthest step that was told, until it was told that all is undone.
+    told: u32,
+    last_ns: u64,
+}
+
+impl Pressure {
+    /// Records were made at this step.
+    fn seen(&mut self, step: u32, metrics: &Metrics, log: &Log) {
+        self.last_ns = monotonic_ns();
+        for step in self.told + 1..=step {
+            metrics.add(Total::PressureSteps, 1);
+            log(match step {
+                pressure::WITHOUT_CONTENT => "a ring is half full: content is not captured of exchanges that begin now",
+                pressure::HEAD_AND_TAIL => {
+                    "a ring is three quarters full: of large calls only head and tail are captured"
+                }
+                _ => "a ring is nearly full: only one connection in four is captured",
+            });
+        }
+        self.told = self.told.max(step);
+    }
+
+    /// Tells that everything is captured again, once that has been so for a while.
+    fn calm(&mut self, ring: &Ring, now_ns: u64, log: &Log) {
+        if self.told != pressure::NONE
+            && now_ns.saturating_sub(self.last_ns) >= CHORES_NS
+            && ring.filled() < ring.capacity() / 4
+        {
+            self.told = pressure::NONE;
+            log("the ring has room again: everything is captured");
+        }
+    }
+}
+
 /// The inside of a worker.
 struct Drain {
-    rings: Vec<Ring>,
+    rings: Vec<(Ring, Pressure)>,
     work: Work,
     inbox: Receiver<Vec<u32>>,
     waiter: Waiter,
     waker: Waker,
     control: Arc<Control>,
     metrics: Arc<Metrics>,
+    log: Log,
 }
 
 impl Drain {
@@ -267,6 +312,9 @@ impl Drain {
             self.metrics.add(Total::WorkerBusySeconds, now_ns.saturating_sub(woke_ns));
             if now_ns.saturating_sub(chores_done_ns) >= CHORES_NS {
                 self.work.chores(now_ns, UnixOffset(self.control.clock.load(Ordering::Relaxed)));
+                for (ring, pressure) in &mut self.rings {
+                    pressure.calm(ring, now_ns, &self.log);
+                }
                 chores_done_ns = now_ns;
             }
             pause = if drained { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
@@ -278,10 +326,17 @@ impl Drain {
     /// Drains every ring once; true when there was something.
     fn drain_all(&mut self) -> bool {
         let mut any = false;
-        for ring in &mut self.rings {
+        for (ring, pressure) in &mut self.rings {
             self.metrics.ring_filled(ring.filled());
             let work = &mut self.work;
-            let drained = ring.drain(TURN_BYTES, |record| work.record(&record));
+            let mut step = pressure::NONE;
+            let drained = ring.drain(TURN_BYTES, |record| {
+                step = step.max(flags::pressure(record.header.flags));
+                work.record(&record);
+            });
+            if step != pressure::NONE {
+                pressure.seen(step, &self.metrics, &self.log);
+            }
             if drained.records > 0 {
                 any = true;
                 self.metrics.add(Total::Records, drained.records);

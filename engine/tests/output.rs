@@ -71,6 +71,7 @@ fn full<'a>(_: Call<'a>) -> Call<'a> {
         output_messages: Some("[]"),
         system_instructions: Some("[1]"),
         tool_definitions: Some("[2]"),
+        content_withheld: false,
     }
 }
 /// An exchange in which nothing is absent.

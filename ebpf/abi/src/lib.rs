@@ -9,6 +9,7 @@ pub mod first_bytes;
 pub mod gnutls;
 pub mod go;
 pub mod pieces;
+pub mod pressure;
 pub mod record;
 pub mod tally;
 
@@ -136,8 +137,17 @@ pub struct Call {
     pub count: u64,
     /// When the call began (CLOCK_MONOTONIC).
     pub entered_ns: u64,
-    /// [`Direction`] as an integer.
+    /// [`Direction`] as an integer, and some bits of [`call`].
     pub direction: u64,
+}
+
+/// What [`Call::direction`] is made of.
+pub mod call {
+    /// The bit that is the direction.
+    pub const DIRECTION: u64 = 1;
+    /// A read that returns 0 has met the end of what the peer sends, although it reports through
+    /// [`super::Call::count`].
+    pub const ZERO_ENDS: u64 = 2;
 }
 
 /// What `SSL_get_error` says of a failed read: true at the end of what the peer sends, false when the
@@ -158,6 +168,8 @@ pub const CONNS_MAX: usize = 65_536;
 pub const CALLS_MAX: usize = 32_768;
 /// Entries of each filter.
 pub const FILTER_MAX: usize = 16_384;
+/// Rings, one for each possible CPU.
+pub const RINGS_MAX: usize = 64;
 /// Cgroups from the root down that a cgroup filter looks at.
 pub const CGROUP_DEPTH_MAX: i32 = 8;
 /// The engine is woken when a ring fills beyond this; below it, it comes by on a timer.

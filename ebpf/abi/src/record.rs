@@ -39,6 +39,13 @@ pub mod flags {
     pub const RESET: u16 = 8;
     /// The last that was read was the end of what the peer sends.
     pub const PEER_CLOSED: u16 = 16;
+    /// Where the bits begin that say which step of [`crate::pressure`] the ring was at.
+    pub const PRESSURE_SHIFT: u16 = 14;
+
+    /// The step of [`crate::pressure`] at which a record was made.
+    pub const fn pressure(flags: u16) -> u32 {
+        (flags >> PRESSURE_SHIFT) as u32
+    }
 }
 
 /// What a record is.

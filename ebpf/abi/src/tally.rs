@@ -31,6 +31,10 @@ counters! {
         UserFault = "kernel.user_fault",
         /// The middle of a call beyond the per-call budget.
         CallBudget = "kernel.call_budget",
+        /// The middle of a call, because the ring was so full that only head and tail were kept.
+        PressureMiddle = "kernel.pressure_middle",
+        /// A call on a connection that wasn't among the sample, because the ring was nearly full.
+        PressureConnection = "kernel.pressure_connection",
         /// The map of calls in flight refused an entry.
         CallMapFull = "kernel.call_map_full",
         /// The map of connections refused an entry.

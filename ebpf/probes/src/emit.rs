@@ -5,14 +5,15 @@ use core::hint::black_box;
 use agentsight_abi::{
     DropCause, RecordHeader, Total, WAKE_BYTES, flags,
     pieces::{CLASSES, PIECE_BYTES, PIECES_MAX, remainder, whole_piece},
+    pressure::{self, END_BYTES},
     record::HEADER_BYTES,
 };
 use aya_ebpf::{
-    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP},
+    bindings::{BPF_RB_AVAIL_DATA, BPF_RB_FORCE_WAKEUP, BPF_RB_NO_WAKEUP, BPF_RB_RING_SIZE},
     helpers::{bpf_probe_read_user_buf, generated::bpf_ringbuf_query},
 };
 
-use crate::maps::{RINGS, Ring, count, count_drop};
+use crate::maps::{PRESSURE, RINGS, Ring, count, count_drop};
 
 /// Copies the `len` bytes at `buffer` into ring `home` as one or more records. `header` describes
 /// the first of them and is used up.
@@ -22,6 +23,14 @@ pub fn transfer(home: u32, header: &mut RecordHeader, buffer: u64, len: u64) {
         return count_drop(DropCause::RingMissing, len);
     };
     let start = header.offset;
+    let step = pressure(home, ring);
+    header.flags |= (step as u16) << flags::PRESSURE_SHIFT;
+    if step >= pressure::SAMPLED && !pressure::is_sampled(header.conn) {
+        return count_drop(DropCause::PressureConnection, len);
+    }
+    if step >= pressure::HEAD_AND_TAIL && len > 2 * END_BYTES as u64 {
+        return ends(ring, header, buffer, len);
+    }
     for index in 0..PIECES_MAX {
         let Some((at, hole)) = whole_piece(len, index) else { break };
         header.offset = start + at;
@@ -61,6 +70,39 @@ pub fn transfer(home: u32, header: &mut RecordHeader, buffer: u64, len: u64) {
     } else {
         piece::<{ CLASSES[8] }>(ring, header, buffer, rest);
     }
+}
+
+/// The step of `pressure` that ring `home` is at now, by how full it is.
+#[inline(always)]
+fn pressure(home: u32, ring: &'static Ring) -> u32 {
+    let Some(step) = PRESSURE.get_ptr_mut(home) else { return pressure::NONE };
+    // SAFETY: a word of an array; when several CPUs write it at once, each has just looked at the ring.
+    unsafe {
+        let next = pressure::next(*step, query(ring, BPF_RB_AVAIL_DATA), query(ring, BPF_RB_RING_SIZE));
+        *step = next;
+        next
+    }
+}
+
+/// Head and tail of a call, with a hole in between that is told.
+#[inline(always)]
+fn ends(ring: &'static Ring, header: &mut RecordHeader, buffer: u64, len: u64) {
+    let hole = len - 2 * END_BYTES as u64;
+    let start = header.offset;
+    header.lost = hole;
+    header.flags |= flags::BUDGET;
+    count_drop(DropCause::PressureMiddle, hole);
+    piece::<END_BYTES>(ring, header, buffer, END_BYTES as u32);
+    header.offset = start + len - END_BYTES as u64;
+    header.lost = 0;
+    header.flags &= !(flags::FAULT | flags::BUDGET);
+    piece::<END_BYTES>(ring, header, buffer + len - END_BYTES as u64, END_BYTES as u32);
+}
+
+#[inline(always)]
+fn query(ring: &'static Ring, what: u32) -> u64 {
+    // SAFETY: the helper takes the map itself, which is what the reference points to.
+    unsafe { bpf_ringbuf_query(core::ptr::from_ref(ring).cast_mut().cast(), what as u64) }
 }
 
 /// A record as it lies in the ring.
@@ -129,8 +171,7 @@ pub fn with_payload<T: Copy + 'static>(ring: &'static Ring, header: &RecordHeade
 /// engine comes by on its own, above it the engine is awake.
 #[inline(always)]
 fn wake_flag(ring: &'static Ring, payload: u64) -> u64 {
-    // SAFETY: the helper takes the map itself, which is what the reference points to.
-    let filled = unsafe { bpf_ringbuf_query(core::ptr::from_ref(ring).cast_mut().cast(), BPF_RB_AVAIL_DATA as u64) };
+    let filled = query(ring, BPF_RB_AVAIL_DATA);
     let crosses = filled < WAKE_BYTES && filled + payload + HEADER_BYTES as u64 >= WAKE_BYTES;
     (if crosses { BPF_RB_FORCE_WAKEUP } else { BPF_RB_NO_WAKEUP }) as u64
 }

@@ -1,11 +1,12 @@
 //! Every map, and the counters.
 
 use agentsight_abi::{
+    RINGS_MAX,
     CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, Tally, Total, tally::TALLIES,
 };
 use aya_ebpf::{
     bindings::BPF_F_NO_COMMON_LRU,
-    btf_maps::{ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
     macros::btf_map,
 };
 
@@ -13,7 +14,11 @@ use aya_ebpf::{
 pub type Ring = RingBuf<(), 4096>;
 
 #[btf_map]
-pub static RINGS: ArrayOfMaps<Ring, 64> = ArrayOfMaps::new();
+pub static RINGS: ArrayOfMaps<Ring, RINGS_MAX> = ArrayOfMaps::new();
+
+/// The step of `pressure` that each ring is at.
+#[btf_map]
+pub static PRESSURE: Array<u32, RINGS_MAX> = Array::new();
 
 #[btf_map]
 pub static CONNS: LruHashMap<ConnKey, Conn, CONNS_MAX> = LruHashMap::new();

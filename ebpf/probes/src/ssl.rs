@@ -1,7 +1,11 @@
 //! Uprobes on the functions of OpenSSL's API (SSL_read(3), SSL_write(3), SSL_get_error(3), SSL_new(3),
 //! SSL_clear(3), SSL_free(3)), which LibreSSL and BoringSSL share.
 
-use agentsight_abi::{Call, CallKey, Direction, DropCause, end_by_error, flags, verdict};
+use agentsight_abi::{
+    Call, CallKey, Direction, DropCause,
+    call::{DIRECTION, ZERO_ENDS},
+    end_by_error, flags, verdict,
+};
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
@@ -49,7 +53,15 @@ pub fn ssl_write_ex2(ctx: ProbeContext) -> u32 {
 #[uprobe]
 pub fn ssl_sendfile(ctx: ProbeContext) -> u32 {
     let Some(ssl) = ctx.arg::<u64>(0) else { return 0 };
-    enter_with(&ctx, ssl, 0, Direction::Write, 0)
+    enter_with(&ctx, ssl, 0, Direction::Write as u64, 0)
+}
+
+/// What `SSL_read` and `SSL_read_ex` are made of: the arguments of the one, and of what the other
+/// returns the part that isn't a count.
+#[uprobe]
+pub fn ssl_read_inner(ctx: ProbeContext) -> u32 {
+    let (Some(ssl), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
+    enter_with(&ctx, ssl, buffer, Direction::Read as u64 | ZERO_ENDS, ctx.arg(3).unwrap_or(0))
 }
 
 /// The return of any of them.
@@ -59,8 +71,13 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     // The functions return an int; only the low half of the register counts.
     let returned = ctx.ret::<u64>() as i32;
     if returned <= 0 {
-        if call.direction == Direction::Read as u64 {
-            conn::read_failed(call.ssl, if call.count == 0 { Some(returned == 0) } else { None });
+        if call.direction & DIRECTION != Direction::Write as u64 {
+            let tells = match returned {
+                0 if call.direction & ZERO_ENDS != 0 => Some(true),
+                _ if call.count == 0 => Some(returned == 0),
+                _ => None,
+            };
+            conn::read_failed(call.ssl, tells);
         }
         return 0;
     }
@@ -73,7 +90,7 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     if len == 0 || len >> 48 != 0 {
         return 0;
     }
-    let direction = if call.direction == Direction::Write as u64 { Direction::Write } else { Direction::Read };
+    let direction = if call.direction & DIRECTION == Direction::Write as u64 { Direction::Write } else { Direction::Read };
     conn::transferred(call.ssl, direction, call.buffer, len, call.entered_ns);
     0
 }
@@ -134,16 +151,17 @@ pub fn ssl_clear(ctx: ProbeContext) -> u32 {
 #[inline(always)]
 pub fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
     let (Some(ssl), Some(buffer)) = (ctx.arg::<u64>(0), ctx.arg::<u64>(1)) else { return 0 };
-    enter_with(ctx, ssl, buffer, direction, count)
+    enter_with(ctx, ssl, buffer, direction as u64, count)
 }
 
+/// As [`enter`], with `direction` as [`Call::direction`] has it.
 #[inline(always)]
-fn enter_with(ctx: &ProbeContext, ssl: u64, buffer: u64, direction: Direction, count: u64) -> u32 {
+fn enter_with(ctx: &ProbeContext, ssl: u64, buffer: u64, direction: u64, count: u64) -> u32 {
     if !selected() || conn::ignored(&conn::key(ssl)) {
         return 0;
     }
     let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: stack_pointer(ctx.regs) };
-    let call = Call { ssl, buffer, count, entered_ns: now_ns(), direction: direction as u64 };
+    let call = Call { ssl, buffer, count, entered_ns: now_ns(), direction };
     if CALLS.insert(&key, &call, BPF_ANY as u64).is_err() {
         count_drop(DropCause::CallMapFull, 0);
     }

@@ -235,6 +235,7 @@ impl OutputOptions {
             capture_content: self.otel_capture_content,
             content_bytes_max: self.content_max,
             content_full: self.content_full,
+            withholding: false,
         }
     }
 }

@@ -42,6 +42,7 @@ pub fn of_metrics(metrics: &Metrics) -> Value {
         "exported_bytes": total(Total::ExportedBytes),
         "metric_points_exported": total(Total::MetricPointsExported),
         "lines": total(Total::Lines),
+        "pressure_steps": total(Total::PressureSteps),
         "drops": drops,
     })
 }

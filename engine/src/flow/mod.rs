@@ -23,7 +23,7 @@ mod tunnel;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
-use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, flags};
+use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, flags, pressure};
 use bumpalo::Bump;
 
 pub use self::ids::IdSource;
@@ -135,6 +135,7 @@ impl Pipeline {
     /// Takes the next record of a ring.
     pub fn record(&mut self, record: &Record<'_>, outlet: &mut impl Outlet) {
         let header = &record.header;
+        self.shared.settings.call.withholding = flags::pressure(header.flags) >= pressure::WITHOUT_CONTENT;
         if header.kind == KIND_PROCESS {
             if let Some(conn) = self.conns.get_mut(&header.conn) {
                 conn.process = Some(Arc::new(recorded_process(header.tgid, record.payload)));

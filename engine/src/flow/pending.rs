@@ -5,10 +5,10 @@ use std::sync::Arc;
 use super::{Outlet, Shared, body::Body, context::Context};
 use crate::{
     arena::{Family, Travelling},
-    exchange::{Exchange, TraceContext},
+    exchange::{CallFamily, Exchange, TraceContext},
     genai::{BodyKind, Draft, DraftFamily, Ended, TraceParent, Upgrade, Verdict, trace_parent},
     intervals::Pace,
-    metrics::Total,
+    metrics::{Cause, Total},
     wire::{RequestHead, ResponseHead, STATUS_UNKNOWN},
 };
 
@@ -242,13 +242,16 @@ impl Pending {
         let Some(draft) = self.draft else { return };
         let settings = &context.shared.settings;
         let (ended, at_ns) = self.response_ended.unwrap_or((ended, context.now_ns));
-        let call = draft.map(|arena, draft| {
+        let call: Travelling<CallFamily> = draft.map(|arena, draft| {
             let call = draft.finish(arena, ended, &settings.call);
             // Neither the request nor, so far, the kernel names another port.
             call.status_code = call.status_code.filter(|status| *status != STATUS_UNKNOWN);
             call.server_port = call.server_port.or(call.server_address.map(|_| HTTPS_PORT));
             call
         });
+        if call.with(|call| call.content_withheld) {
+            context.shared.metrics.lost(Cause::ContentWithheld, 1);
+        }
         let first_chunk_nano =
             self.pace.first_ns().zip(self.request_ended_ns).map(|(chunk, request)| chunk.saturating_sub(request));
         context.outlet.finished(Exchange {

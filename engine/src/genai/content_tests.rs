@@ -94,7 +94,8 @@ fn content_is_valid_by_the_schemas() {
     for exchange in &recorded {
         for content_bytes_max in [1 << 20, 300, 100, 20] {
             let arena = Bump::new();
-            let options = Options { capture_content: true, content_bytes_max, content_full: content_bytes_max != 300 };
+            let content_full = content_bytes_max != 300;
+            let options = Options { capture_content: true, content_bytes_max, content_full, ..Options::default() };
             let Some(call) = exchange.drive(&arena, &mut scratch, &options) else { continue };
             for (name, text) in attributes(&call) {
                 let Some(text) = text else { continue };
@@ -152,6 +153,7 @@ fn damaged_bodies_do_no_harm() {
                 capture_content: round % 2 == 0,
                 content_bytes_max: random(5000),
                 content_full: round % 4 == 0,
+                ..Options::default()
             };
             let call = exchange.drive_changed(&arena, &mut scratch, &options, &mut |bytes| match random(4) {
                 0 => bytes.truncate(random(bytes.len() + 1)),

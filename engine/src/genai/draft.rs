@@ -31,11 +31,25 @@ pub struct Options {
     /// Whether content has data as it is and tools with their descriptions and schemas, and not only what
     /// tells them.
     pub content_full: bool,
+    /// Content is captured, but not of calls that begin now: there is too much of it to keep up with.
+    pub withholding: bool,
+}
+
+impl Options {
+    /// Content is to be captured of a call that begins now.
+    pub(super) fn captures_now(&self) -> bool {
+        self.capture_content && !self.withholding
+    }
 }
 
 impl Default for Options {
     fn default() -> Self {
-        Self { capture_content: false, content_bytes_max: CONTENT_BYTES_DEFAULT, content_full: false }
+        Self {
+            capture_content: false,
+            content_bytes_max: CONTENT_BYTES_DEFAULT,
+            content_full: false,
+            withholding: false,
+        }
     }
 }
 
@@ -125,6 +139,7 @@ impl<'a> Draft<'a> {
             return None;
         }
         let mut facts = Facts::default();
+        facts.call.content_withheld = options.capture_content && options.withholding;
         facts.call.provider = provider;
         facts.call.server_port = target.authority.port;
         facts.call.server_address = target.authority.host.map(|host| &*arena.alloc_str(host));
@@ -145,7 +160,7 @@ impl<'a> Draft<'a> {
             path_model: path_model.and_then(|model| route::percent_decoded(arena, model)),
             says_anthropic: wire::field(head.fields, "anthropic-version").is_some(),
             host_known,
-            content: options.capture_content.then(|| Content::new(options)),
+            content: options.captures_now().then(|| Content::new(options)),
             status_failed: false,
             watch: None,
         })

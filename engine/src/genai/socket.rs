@@ -140,11 +140,12 @@ impl<'a> Draft<'a> {
             path_model: upgrade.model.as_deref().map(|model| &*arena.alloc_str(model)),
             says_anthropic: false,
             host_known: upgrade.host_known,
-            content: options.capture_content.then(|| Content::new(options)),
+            content: options.captures_now().then(|| Content::new(options)),
             status_failed: false,
             watch: None,
         };
         let call = &mut draft.facts.call;
+        call.content_withheld = options.capture_content && options.withholding;
         call.provider = arena.alloc_str(&upgrade.provider);
         call.server_address = upgrade.host.as_deref().map(|host| &*arena.alloc_str(host));
         call.server_port = upgrade.port;

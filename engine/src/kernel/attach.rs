@@ -14,6 +14,7 @@ use super::{
     Error, Kernel,
     families::{self, Effort, Finding, Placement},
     image::{self, examine},
+    placing::cheaper,
     study::{Study, Subject, is_worthwhile},
 };
 use crate::sys::{
@@ -232,7 +233,7 @@ impl Attacher {
         } else {
             // The descriptor names the very file that was looked at, whatever its path leads to now.
             let exact = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-            match links(kernel, &exact, &found.placements) {
+            match links(kernel, &exact, &cheaper(opened, found.placements)) {
                 Ok(links) => {
                     target.links.extend(links);
                     target.functions += found.functions;

@@ -3,8 +3,10 @@
 pub mod attach;
 pub mod families;
 pub mod image;
+pub mod placing;
 pub mod requirements;
 pub mod select;
+pub mod sites;
 pub mod study;
 pub mod watch;
 

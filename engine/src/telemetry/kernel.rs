@@ -9,6 +9,8 @@ pub(super) const fn cause(cause: DropCause) -> &'static str {
         DropCause::RingMissing => "A record: its ring does not exist, for a CPU that came online later.",
         DropCause::UserFault => "A record: the application's memory could not be read without a page fault.",
         DropCause::CallBudget => "The middle of a call that transferred more than is kept of one.",
+        DropCause::PressureMiddle => "The middle of a call: the ring was so full that only head and tail were kept.",
+        DropCause::PressureConnection => "A call on a connection outside of the sample: the ring was nearly full.",
         DropCause::CallMapFull => "A call: too many were under way at once.",
         DropCause::ConnMapFull => "A connection: the map of connections refused it.",
         DropCause::FilterFull => "A child process that was to be followed: the filter of processes was full.",

@@ -14,5 +14,6 @@ mod http2;
 mod libssl;
 mod matrix;
 mod metrics;
+mod pressure;
 mod sockets;
 mod threads;
