@@ -12,6 +12,7 @@ pub mod gate;
 pub mod go;
 pub mod http2;
 pub mod live;
+pub mod prepared;
 pub mod program;
 pub mod records;
 pub mod retry;
