@@ -65,7 +65,9 @@ fn exchange(index: u64, content_bytes: usize) -> Exchange {
             pid: 4711,
             executable: Some("python3.12".to_owned()),
             container_id: Some("9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08".to_owned()),
+            ..Process::default()
         }),
+        network: Arc::default(),
         thread_id: 4712,
         start_unix_nano: 1_700_000_000_000_000_000 + index,
         end_unix_nano: 1_700_000_001_000_000_000 + index,

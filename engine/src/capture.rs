@@ -18,7 +18,10 @@ use crate::{
     kernel::{
         Error, Kernel, Tallies,
         attach::{Attached, Attacher, system_libraries},
+        requirements,
         select::Selection,
+        sockets,
+        wanted::Search,
         watch::{Happening, Watch},
     },
     metrics::{Gauge, Metrics},
@@ -53,6 +56,8 @@ pub struct Settings {
     pub follow_children: bool,
     /// Files to probe whether or not something maps them.
     pub binary_paths: Vec<PathBuf>,
+    /// Plain HTTP on sockets too.
+    pub plain: bool,
     /// Bytes of each ring.
     pub ring_bytes: usize,
     /// Threads that drain.
@@ -107,7 +112,19 @@ impl Capture {
         log: &Log,
         mut duty: impl FnMut(usize, Arc<Mutex<crate::kernel::Verdicts>>) -> Duty,
     ) -> Result<(Self, Started), Error> {
-        let mut kernel = Kernel::load(&settings.selection, settings.ring_bytes, settings.follow_children)?;
+        if let Some(remark) = requirements::remark() {
+            log(remark);
+        }
+        let layout = settings
+            .plain
+            .then(sockets::layout)
+            .and_then(|layout| layout.inspect_err(|error| log(&format!("plain HTTP is not captured: {error}"))).ok());
+        let mut kernel = Kernel::load(
+            &settings.selection,
+            settings.ring_bytes,
+            settings.follow_children,
+            &layout.unwrap_or_default(),
+        )?;
         let verdicts = Arc::new(Mutex::new(kernel.take_verdicts()?));
         // From here on no mapping is missed; those before are found by looking.
         let watch = Watch::start()?;
@@ -122,8 +139,13 @@ impl Capture {
             announces: false,
             forgotten: 0,
             metrics: Arc::clone(metrics),
+            sees_sockets: false,
+            search: Search::new(settings.selection.containers.clone()),
             kernel,
         };
+        if layout.is_some() {
+            minder.attach_sockets();
+        }
         for path in &settings.binary_paths {
             minder.pin(path, true);
         }
@@ -223,6 +245,10 @@ struct Minder {
     /// Connections that were removed from the kernel's map because their process ended.
     forgotten: u64,
     metrics: Arc<Metrics>,
+    /// Plain sockets are looked at.
+    sees_sockets: bool,
+    /// Containers that were chosen and their cgroups.
+    search: Search,
 }
 
 impl Minder {
@@ -278,6 +304,7 @@ impl Minder {
     /// Takes the probes off, then lets the workers drain, so that they come to an end.
     fn finish(mut self, workers: Vec<Worker>) -> Outcome {
         self.attacher.detach_all();
+        self.kernel.detach_sockets();
         for worker in workers {
             worker.stop();
         }
@@ -322,6 +349,7 @@ impl Minder {
             Happening::Exec(pid, comm) => {
                 self.attacher.unmapped(pid, Instant::now());
                 self.choose_by_name(pid, &comm);
+                self.choose_by_container(pid);
             }
             Happening::Exit { pid, tid } => {
                 // The filter follows forks of processes and can't tell those of threads.
@@ -353,14 +381,46 @@ impl Minder {
         if self.filters_by_pid {
             ended.iter().for_each(|&pid| self.kernel.unchoose(pid));
         }
-        // Only a process that had a probed file mapped can have connections.
-        ended.retain(|&pid| self.attacher.unmapped(pid, now));
+        // Without sockets only a process that had a probed file mapped can have connections.
+        let (with_probes, others): (Vec<u32>, Vec<u32>) =
+            ended.iter().partition(|&&pid| self.attacher.unmapped(pid, now));
+        let mut ended = with_probes;
+        if !ended.is_empty() {
+            self.forgotten += self.kernel.forget_processes(&ended).unwrap_or_default();
+        }
+        if self.sees_sockets {
+            ended.extend(others);
+        }
         if ended.is_empty() {
             return;
         }
-        self.forgotten += self.kernel.forget_processes(&ended).unwrap_or_default();
         for worker in workers {
             worker.processes_ended(ended.clone());
+        }
+    }
+
+    fn attach_sockets(&mut self) {
+        match self.kernel.attach_sockets() {
+            Ok(()) => self.sees_sockets = true,
+            Err(error) => {
+                self.kernel.detach_sockets();
+                (self.log)(&format!(
+                    "plain HTTP is not captured: {error} (it needs Linux 6.3 or newer, with the tracepoints \
+                     sock_send_length and sock_recv_length)"
+                ));
+            }
+        }
+    }
+
+    /// Programs in a container begin with an exec, after they were put into its cgroup.
+    fn choose_by_container(&mut self, pid: u32) {
+        if !self.search.is_on() {
+            return;
+        }
+        let Some(path) = self.search.look(pid, Instant::now()) else { return };
+        match self.kernel.choose_cgroup(&path) {
+            Ok(()) => (self.log)(&format!("capturing the container of process {pid} ({path})")),
+            Err(error) => (self.log)(&format!("the container of process {pid} is not captured: {error}")),
         }
     }
 
@@ -378,6 +438,7 @@ impl Minder {
     /// Looks at every process, as at the start.
     fn look_at_all(&mut self) {
         for pid in process::all().unwrap_or_default() {
+            self.choose_by_container(pid);
             if let Some(comm) = process::comm(pid).filter(|_| !self.comms.is_empty()) {
                 self.choose_by_name(pid, &comm);
             }

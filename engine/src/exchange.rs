@@ -5,6 +5,7 @@ use std::sync::Arc;
 use crate::{
     arena::{Family, Travelling},
     intervals::Intervals,
+    network::Network,
     semconv as name,
 };
 
@@ -150,6 +151,14 @@ pub struct Process {
     pub executable: Option<String>,
     /// `container.id`.
     pub container_id: Option<String>,
+    /// `k8s.container.name` in a pod, `container.name` elsewhere.
+    pub container_name: Option<String>,
+    /// `k8s.pod.uid`.
+    pub pod_uid: Option<String>,
+    /// `k8s.pod.name`.
+    pub pod_name: Option<String>,
+    /// `k8s.namespace.name`.
+    pub pod_namespace: Option<String>,
 }
 
 /// A finished exchange on its way from a worker to the encoder.
@@ -160,6 +169,8 @@ pub struct Exchange {
     pub trace: TraceContext,
     /// Observed process.
     pub process: Arc<Process>,
+    /// What carried it.
+    pub network: Arc<Network>,
     /// `thread.id` of the thread that moved the request's first byte.
     pub thread_id: u32,
     /// First byte of the request, nanoseconds since the Unix epoch.
@@ -204,6 +215,7 @@ impl Exchange {
         if let Some(nanos) = self.first_chunk_nano {
             visit(name::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, Value::Double(nanos as f64 / 1e9));
         }
+        self.network_attributes(visit);
         visit(name::PROCESS_PID, Value::Int(self.process.pid.into()));
         visit(name::THREAD_ID, Value::Int(self.thread_id.into()));
         let mut text = |key, value: &Option<String>| {
@@ -213,6 +225,12 @@ impl Exchange {
         };
         text(name::PROCESS_EXECUTABLE_NAME, &self.process.executable);
         text(name::CONTAINER_ID, &self.process.container_id);
+        let in_pod = self.process.pod_uid.is_some();
+        let container_name = if in_pod { name::K8S_CONTAINER_NAME } else { name::CONTAINER_NAME };
+        text(container_name, &self.process.container_name);
+        text(name::K8S_POD_UID, &self.process.pod_uid);
+        text(name::K8S_POD_NAME, &self.process.pod_name);
+        text(name::K8S_NAMESPACE_NAME, &self.process.pod_namespace);
         if self.incomplete || self.lost_bytes > 0 {
             visit(name::AGENTSIGHT_CAPTURE_INCOMPLETE, Value::Bool(true));
         }
@@ -221,6 +239,22 @@ impl Exchange {
         }
         if self.lost_bytes > 0 {
             visit(name::AGENTSIGHT_CAPTURE_LOST_BYTES, Value::Int(self.lost_bytes.try_into().unwrap_or(i64::MAX)));
+        }
+    }
+
+    /// The other end of the connection; of a call that was served, it is the client.
+    fn network_attributes(&self, visit: &mut dyn FnMut(&'static str, Value<'_>)) {
+        let Some(peer) = &self.network.peer else { return };
+        let port = peer.port.map(|port| Value::Int(port.into()));
+        if self.role == Role::Server {
+            // Of a UNIX socket it is the server's end that has a name.
+            let Some(port) = port else { return };
+            visit(name::CLIENT_ADDRESS, Value::Str(&peer.address));
+            visit(name::CLIENT_PORT, port);
+        }
+        visit(name::NETWORK_PEER_ADDRESS, Value::Str(&peer.address));
+        if let Some(port) = port {
+            visit(name::NETWORK_PEER_PORT, port);
         }
     }
 

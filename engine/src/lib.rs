@@ -3,7 +3,7 @@
 //! The modules in the order of the data:
 //!
 //! ```text
-//! application ─ uprobes ─► kernel ─► ring ─► worker ─► flow ─► wire ─► genai ─► exchange ─► export, output
+//! application ─ uprobes, tracepoints ─► kernel ─► ring ─► worker ─► flow ─► wire ─► genai ─► exchange ─► export, output
 //! ```
 //!
 //! Absent on purpose: `wire` and `genai` know no ring, descriptor, clock or protobuf; only `export`
@@ -21,6 +21,7 @@ pub mod intervals;
 pub mod kernel;
 pub mod limits;
 pub mod metrics;
+pub mod network;
 pub mod output;
 pub mod recording;
 pub mod ring;

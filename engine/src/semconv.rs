@@ -63,9 +63,18 @@ names! {
     SERVER_PORT = "server.port";
     HTTP_RESPONSE_STATUS_CODE = "http.response.status_code";
     ERROR_TYPE = "error.type";
+    CLIENT_ADDRESS = "client.address";
+    CLIENT_PORT = "client.port";
+    NETWORK_PEER_ADDRESS = "network.peer.address";
+    NETWORK_PEER_PORT = "network.peer.port";
     PROCESS_PID = "process.pid";
     PROCESS_EXECUTABLE_NAME = "process.executable.name";
     CONTAINER_ID = "container.id";
+    CONTAINER_NAME = "container.name";
+    K8S_CONTAINER_NAME = "k8s.container.name";
+    K8S_POD_UID = "k8s.pod.uid";
+    K8S_POD_NAME = "k8s.pod.name";
+    K8S_NAMESPACE_NAME = "k8s.namespace.name";
     THREAD_ID = "thread.id";
     /// Ours: some of the exchange was not seen.
     AGENTSIGHT_CAPTURE_INCOMPLETE = "agentsight.capture.incomplete";

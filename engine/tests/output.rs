@@ -82,8 +82,12 @@ fn everything() -> Exchange {
     exchange.first_chunk_nano = Some(321_000_000);
     exchange.incomplete = true;
     exchange.lost_bytes = 17;
-    exchange.process =
-        Arc::new(Process { pid: 42, executable: Some("python3".to_owned()), container_id: Some("c0ffee".to_owned()) });
+    exchange.process = Arc::new(Process {
+        pid: 42,
+        executable: Some("python3".to_owned()),
+        container_id: Some("c0ffee".to_owned()),
+        ..Process::default()
+    });
     exchange
 }
 
@@ -140,7 +144,7 @@ fn what_is_absent_is_not_shown() {
         provider: "localhost",
         ..Call::default()
     });
-    exchange.process = Arc::new(Process { pid: 1, executable: None, container_id: None });
+    exchange.process = Arc::new(Process { pid: 1, ..Process::default() });
     assert_eq!(keys(&exchange), ["gen_ai.operation.name", "gen_ai.provider.name", "process.pid", "thread.id"]);
     let mut name = "old".to_owned();
     exchange.name(&mut name);

@@ -6,6 +6,7 @@
 
 mod attached;
 mod calls;
+mod discovery;
 mod facts;
 mod gateway;
 mod icount;
@@ -39,6 +40,8 @@ struct Cli {
 
 #[derive(Subcommand)]
 enum Command {
+    /// How soon after its first mapping a library has its probes (needs root)
+    Discovery(discovery::Options),
     /// Instructions of one exchange for fixed inputs, against perf/budget.toml (needs valgrind)
     Icount(icount::Options),
     /// Bytes and exchanges a second of the user-space side, beside its floors
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Report(options) => report::run(&options),
         Command::Gateway(options) => gateway::run(&options),
         Command::Sleepers { count } => idle::sleep(count),
+        Command::Discovery(options) => discovery::run(&options),
     };
     match result {
         Ok(()) => ExitCode::SUCCESS,

@@ -5,7 +5,7 @@
 import asyncio, json, os, socket, ssl, sys, threading, time
 
 plan = json.load(open(sys.argv[1]))
-context = ssl.create_default_context(cafile=plan["ca"])
+context = ssl.create_default_context(cafile=plan["ca"]) if plan["ca"] else None
 cpus = sorted(os.sched_getaffinity(0))
 output = threading.Lock()
 
@@ -48,7 +48,7 @@ def pieces(job):
 def connect(job):
     raw = socket.create_connection((plan["address"], plan["port"]), timeout=60)
     raw.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-    return context.wrap_socket(raw, server_hostname=job["host"])
+    return context.wrap_socket(raw, server_hostname=job["host"]) if context else raw
 
 
 def receive(tls, stop_early=False):

@@ -13,6 +13,7 @@ pub mod go;
 pub mod http2;
 pub mod live;
 pub mod matrix;
+pub mod prepared;
 pub mod program;
 pub mod records;
 pub mod retry;

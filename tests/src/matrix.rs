@@ -49,9 +49,8 @@ pub fn plan(live: &Live, sendings: &[Sending]) -> PathBuf {
             "reply": reply})
     };
     const CONNECTIONS: usize = 8;
-    let connections: Vec<Vec<Value>> = (0..CONNECTIONS)
-        .map(|index| sendings.iter().skip(index).step_by(CONNECTIONS).map(call).collect())
-        .collect();
+    let connections: Vec<Vec<Value>> =
+        (0..CONNECTIONS).map(|index| sendings.iter().skip(index).step_by(CONNECTIONS).map(call).collect()).collect();
     let nssdb = live.folder.path().join("nssdb");
     let address = live.mock.address();
     let plan = json!({"address": address.ip(), "port": address.port(), "ca": live.mock.ca_pem(), "nssdb": nssdb,

@@ -72,7 +72,7 @@ fn agrees(bytes: &[u8; LOOKED_AT], len: usize, token: &[u8]) -> bool {
 /// A frame of a known type with the flags and the stream that its type allows, RFC 9113 section 6.
 /// DATA and HEADERS may be large; the others have lengths of their own.
 #[inline(always)]
-fn is_frame(bytes: &[u8; LOOKED_AT]) -> bool {
+pub fn is_frame(bytes: &[u8; LOOKED_AT]) -> bool {
     let length = (bytes[0] as u32) << 16 | (bytes[1] as u32) << 8 | bytes[2] as u32;
     let (kind, flags) = (bytes[3], bytes[4]);
     if bytes[5] & 0x80 != 0 {

@@ -11,6 +11,7 @@ pub mod go;
 pub mod pieces;
 pub mod pressure;
 pub mod record;
+pub mod socket;
 pub mod tally;
 
 pub use config::Config;
@@ -50,8 +51,8 @@ pub struct Conn {
     pub failed_reads: u32,
     /// Some of [`reads`].
     pub reads: u32,
-    /// Zero.
-    pub pad: u32,
+    /// The process that it was first seen in.
+    pub tgid: u32,
 }
 
 /// What a connection's failed reads tell. `SSL_read` returns 0 at the end of what the peer sends and
@@ -197,7 +198,7 @@ mod tests {
             verdict: verdict::CAPTURE,
             failed_reads: 0,
             reads: 0,
-            pad: 0,
+            tgid: 1,
         };
         for step in story.chars() {
             match step {

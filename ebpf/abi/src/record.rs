@@ -1,5 +1,7 @@
 //! A record in a ring: this header, then `len` bytes.
 
+use crate::socket::{Endpoints, PATH_BYTES};
+
 /// The header of every record. What follows it in the ring is `len` bytes of payload and then
 /// padding up to the reserved size.
 #[repr(C)]
@@ -103,12 +105,24 @@ pub struct OpenInfo {
     pub cgroup: u64,
     /// Real user id.
     pub uid: u32,
-    /// Zero.
-    pub pad: u32,
+    /// One of [`crate::socket::transport`].
+    pub transport: u32,
+    /// Both ends, where they are known.
+    pub endpoints: Endpoints,
+}
+
+/// The payload of [`Kind::Open`] of a UNIX socket.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnixOpenInfo {
+    /// What there is of every connection.
+    pub info: OpenInfo,
+    /// `sun_path` of the end that has a name, NUL padded; an abstract one begins with NUL (unix(7)).
+    pub path: [u8; PATH_BYTES],
 }
 
 /// Bytes of a [`RecordHeader`].
 pub const HEADER_BYTES: usize = size_of::<RecordHeader>();
 
 const _: () = assert!(HEADER_BYTES == 48 && HEADER_BYTES.is_multiple_of(8));
-const _: () = assert!(size_of::<OpenInfo>() == 32);
+const _: () = assert!(size_of::<OpenInfo>() == 72 && size_of::<UnixOpenInfo>() == 184);

@@ -41,6 +41,8 @@ counters! {
         ConnMapFull = "kernel.conn_map_full",
         /// The filter of process ids was full when a child was to be followed.
         FilterFull = "kernel.filter_full",
+        /// Bytes that went over a captured socket in a way that shows no buffer: sendfile(2), splice(2), io_uring.
+        SocketUnseen = "kernel.socket_unseen",
     }
 }
 

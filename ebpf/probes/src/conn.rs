@@ -3,7 +3,9 @@
 use agentsight_abi::{
     Conn, ConnKey, Direction, DropCause, FirstBytes, Kind, OpenInfo, RecordHeader, Total, VERDICT_EVERY,
     first_bytes::{LOOKED_AT, first_bytes},
-    flags, verdict,
+    flags,
+    socket::{Endpoints, transport},
+    verdict,
 };
 use aya_ebpf::{
     bindings::BPF_ANY,
@@ -16,7 +18,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     helpers::{now_ns, this_cpu},
-    maps::{CONNS, RINGS, VERDICTS, count, count_drop, next_conn_id},
+    maps::{CONNS, RINGS, TRANSPORTS, VERDICTS, count, count_drop, next_conn_id, sees_sockets},
 };
 
 /// The key of the calling process's connection `ssl`.
@@ -28,8 +30,54 @@ pub fn key(ssl: u64) -> ConnKey {
 /// True when calls on this connection are not to be looked at any more.
 #[inline(always)]
 pub fn ignored(key: &ConnKey) -> bool {
+    verdict_of(key) == verdict::IGNORE
+}
+
+/// Bit of [`agentsight_abi::Call::direction`] of a call that waits to be told its socket.
+pub const WAITS: u64 = 1 << 32;
+
+/// A call of a C library on this connection begins. `None` when it is not to be looked at. While there is
+/// no verdict, the socket that this thread uses inside the call is taken for the connection's; then the
+/// result is [`WAITS`], and [`leaving`] is to be called when the call returns.
+#[inline(always)]
+pub fn entering(key: &ConnKey) -> Option<u64> {
+    match verdict_of(key) {
+        verdict::IGNORE => return None,
+        verdict::CAPTURE => return Some(0),
+        _ if !sees_sockets() => return Some(0),
+        _ => {}
+    }
+    let unknown = Endpoints { family: 0, local_port: 0, peer_port: 0, pad: 0, local: [0; 16], peer: [0; 16] };
+    let waits = TRANSPORTS.insert(&bpf_get_current_pid_tgid(), &unknown, BPF_ANY as u64).is_ok();
+    // When the map refuses it, the address stays unknown.
+    Some(if waits { WAITS } else { 0 })
+}
+
+/// The call has returned: what this thread uses from here on has nothing to do with it.
+#[inline(always)]
+pub fn leaving() {
+    if let Some(known) = TRANSPORTS.get_ptr_mut(&bpf_get_current_pid_tgid()) {
+        // SAFETY: only this thread uses its key.
+        unsafe { (*known).pad = RETURNED };
+    }
+}
+
+/// [`Endpoints::pad`] of what a call has left behind.
+pub const RETURNED: u16 = 1;
+
+/// What this thread does from here on has nothing to do with TLS.
+#[inline(always)]
+fn forget_transport() {
+    if sees_sockets() {
+        let _ = TRANSPORTS.remove(&bpf_get_current_pid_tgid());
+    }
+}
+
+/// A connection that isn't known was met in the middle.
+#[inline(always)]
+fn verdict_of(key: &ConnKey) -> u32 {
     // SAFETY: read at once; a slot that is reused meanwhile gives at worst one call's wrong answer.
-    CONNS.get_ptr(key).is_some_and(|conn| unsafe { (*conn).verdict == verdict::IGNORE })
+    CONNS.get_ptr(key).map_or(verdict::MIDWAY, |conn| unsafe { (*conn).verdict })
 }
 
 /// Remembers a connection; `verdict` is FRESH when it has transferred nothing yet.
@@ -37,7 +85,7 @@ pub fn ignored(key: &ConnKey) -> bool {
 pub fn remember(key: &ConnKey, verdict: u32) {
     let home = this_cpu();
     let conn =
-        Conn { id: next_conn_id(home), offset: [0; 2], accounted_ns: [0; 2], home, calls: 0, verdict, failed_reads: 0, reads: 0, pad: 0 };
+        Conn { id: next_conn_id(home), offset: [0; 2], accounted_ns: [0; 2], home, calls: 0, verdict, failed_reads: 0, reads: 0, tgid: key.tgid };
     match CONNS.insert(key, &conn, BPF_ANY as u64) {
         Ok(()) => count(Total::ConnsOpened, 0),
         Err(_) => count_drop(DropCause::ConnMapFull, 0),
@@ -77,8 +125,15 @@ pub fn end(key: &ConnKey, reason: u16) {
     if conn.verdict != verdict::CAPTURE {
         return;
     }
+    closed(&conn, reason);
+}
+
+/// Tells the end of a captured connection.
+#[inline(always)]
+pub fn closed(conn: &Conn, reason: u16) {
     let Some(ring) = RINGS.get(conn.home) else { return };
-    let mut header = header(&conn, Kind::Close, Direction::Write, now_ns());
+    let mut header = header(conn, Kind::Close, Direction::Write, now_ns());
+    header.tgid = conn.tgid;
     header.offset = conn.offset[Direction::Read as usize];
     header.lost = conn.offset[Direction::Write as usize];
     header.flags = if conn.peer_closed() { reason | flags::PEER_CLOSED } else { reason };
@@ -114,16 +169,29 @@ pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entere
     conn.offset[way] = offset + len;
     conn.calls = conn.calls.wrapping_add(1);
     let begun_ns = if way == Direction::Write as usize { entered_ns } else { now };
-    if conn.verdict != verdict::CAPTURE && !decide(conn, direction, buffer, len, begun_ns) {
-        return;
+    if conn.verdict != verdict::CAPTURE {
+        let decided = decide(conn, direction, buffer, len, begun_ns);
+        forget_transport();
+        if !decided {
+            return;
+        }
     }
-    if conn.calls & (VERDICT_EVERY - 1) == 0 && VERDICTS.get_ptr(&conn.id).is_some() {
-        conn.verdict = verdict::IGNORE;
+    if given_up(conn) {
         return;
     }
     let mut header = header(conn, Kind::Data, direction, begun_ns);
     header.offset = offset;
     emit::transfer(conn.home, &mut header, buffer, len);
+}
+
+/// Looks now and then whether the engine has given the connection up.
+#[inline(always)]
+pub fn given_up(conn: &mut Conn) -> bool {
+    let gone = conn.calls & (VERDICT_EVERY - 1) == 0 && VERDICTS.get_ptr(&conn.id).is_some();
+    if gone {
+        conn.verdict = verdict::IGNORE;
+    }
+    gone
 }
 
 /// Accounts for a read that gave no data; `tells` is whether that was the end, when the return value
@@ -145,20 +213,12 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
     }
     let fresh = conn.verdict == verdict::FRESH;
     let mut bytes = [0u8; LOOKED_AT];
-    // In steps that the verifier can bound; a few bytes less than there are change no decision.
-    let looked_at = match len {
-        0..16 => core::hint::black_box(len as usize) & 15,
-        16..24 => 16,
-        _ => LOOKED_AT,
-    };
-    // SAFETY: `looked_at` is at most the buffer's length.
-    let read = unsafe { bpf_probe_read_user_buf(buffer as *const u8, bytes.get_unchecked_mut(..looked_at)) };
-    if read.is_err() {
+    let Some(looked_at) = peek(&mut bytes, buffer, len) else {
         // Unknown bytes decide nothing; the next call may.
         conn.verdict = verdict::MIDWAY;
         count_drop(DropCause::UserFault, len);
         return false;
-    }
+    };
     let seen = first_bytes(&bytes, looked_at);
     if !(seen.is_head() || seen == FirstBytes::Frame) {
         if fresh {
@@ -171,14 +231,13 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
         let mut header = header(conn, Kind::Open, direction, now);
         header.len = size_of::<OpenInfo>() as u32;
         header.flags = if fresh { 0 } else { flags::MIDWAY };
-        let info = OpenInfo {
-            comm: bpf_get_current_comm().unwrap_or_default(),
-            // SAFETY: a helper without arguments.
-            cgroup: unsafe { bpf_get_current_cgroup_id() },
-            uid: bpf_get_current_uid_gid() as u32,
-            pad: 0,
-        };
-        emit::with_payload(ring, &header, &info);
+        emit::in_place::<OpenInfo>(ring, &header, |place| {
+            // SAFETY: the slot's memory, each part of which is written.
+            unsafe {
+                write_open_info(place, transport::TLS);
+                write_transport(&raw mut (*place).endpoints);
+            }
+        });
     }
     // Only now: where one thread reads while another writes (Go), the other's record must not come
     // before. Both may find the connection undecided; user space takes the first opening.
@@ -186,8 +245,53 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
     true
 }
 
+/// Reads a call's first bytes, in steps that the verifier can bound; a few bytes less than there are
+/// change no decision. `None` when they can't be read.
 #[inline(always)]
-fn header(conn: &Conn, kind: Kind, direction: Direction, ktime_ns: u64) -> RecordHeader {
+pub fn peek(bytes: &mut [u8; LOOKED_AT], buffer: u64, len: u64) -> Option<usize> {
+    let looked_at = match len {
+        0..16 => core::hint::black_box(len as usize) & 15,
+        16..24 => 16,
+        _ => LOOKED_AT,
+    };
+    // SAFETY: `looked_at` is at most the buffer's length.
+    let read = unsafe { bpf_probe_read_user_buf(buffer as *const u8, bytes.get_unchecked_mut(..looked_at)) };
+    read.is_ok().then_some(looked_at)
+}
+
+/// Writes the ends of the socket that this thread has used inside the call that returns, if one is known.
+#[inline(always)]
+fn write_transport(place: *mut Endpoints) {
+    // SAFETY: the caller's memory; this thread put the entry there and nobody else uses its key.
+    unsafe {
+        match TRANSPORTS.get_ptr(&bpf_get_current_pid_tgid()) {
+            Some(found) if sees_sockets() => {
+                place.write(*found);
+                (*place).pad = 0;
+            }
+            _ => place.write(Endpoints { family: 0, local_port: 0, peer_port: 0, pad: 0, local: [0; 16], peer: [0; 16] }),
+        }
+    }
+}
+
+/// Writes what is told of a connection when it is captured, but for its ends.
+///
+/// # Safety
+/// `place` is memory for an [`OpenInfo`].
+#[inline(always)]
+pub unsafe fn write_open_info(place: *mut OpenInfo, transport: u32) {
+    // SAFETY: as promised; a helper without arguments.
+    unsafe {
+        (*place).comm = bpf_get_current_comm().unwrap_or_default();
+        (*place).cgroup = bpf_get_current_cgroup_id();
+        (*place).uid = bpf_get_current_uid_gid() as u32;
+        (*place).transport = transport;
+    }
+}
+
+/// A header for a record of this connection by the calling thread.
+#[inline(always)]
+pub fn header(conn: &Conn, kind: Kind, direction: Direction, ktime_ns: u64) -> RecordHeader {
     let pid_tgid = bpf_get_current_pid_tgid();
     RecordHeader {
         conn: conn.id,

@@ -49,8 +49,12 @@ pub fn transfer(home: u32, header: &mut RecordHeader, buffer: u64, len: u64) {
     header.offset = start + at;
     header.lost = 0;
     header.flags &= !(flags::FAULT | flags::BUDGET);
-    let rest = rest as u32;
-    let buffer = buffer + at;
+    sized(ring, header, buffer + at, rest as u32);
+}
+
+/// One record of up to [`PIECE_BYTES`], in the smallest class that holds it.
+#[inline(always)]
+pub fn sized(ring: &'static Ring, header: &mut RecordHeader, buffer: u64, rest: u32) {
     if rest <= CLASSES[0] as u32 {
         piece::<{ CLASSES[0] }>(ring, header, buffer, rest);
     } else if rest <= CLASSES[1] as u32 {
@@ -153,6 +157,13 @@ pub fn bare(ring: &'static Ring, header: &RecordHeader) {
 /// A record with a payload of the program's own.
 #[inline(always)]
 pub fn with_payload<T: Copy + 'static>(ring: &'static Ring, header: &RecordHeader, payload: &T) {
+    // SAFETY: `fill` gets memory for a `T`.
+    in_place::<T>(ring, header, |place| unsafe { place.write(*payload) });
+}
+
+/// A record whose payload is written where it lies; `fill` has to write all of it.
+#[inline(always)]
+pub fn in_place<T: Copy + 'static>(ring: &'static Ring, header: &RecordHeader, fill: impl FnOnce(*mut T)) {
     let wake = wake_flag(ring, size_of::<T>() as u64);
     let Some(mut slot) = ring.reserve_untyped::<(RecordHeader, T)>(0) else {
         return count_drop(DropCause::RingFull, 0);
@@ -161,7 +172,7 @@ pub fn with_payload<T: Copy + 'static>(ring: &'static Ring, header: &RecordHeade
     // SAFETY: the slot is ours until it is submitted; a header and then `T`, both of align 8 or less.
     unsafe {
         slot_ptr.write(*header);
-        slot_ptr.add(1).cast::<T>().write(*payload);
+        fill(slot_ptr.add(1).cast::<T>());
     }
     slot.submit(wake);
     count(Total::Records, 0);

@@ -15,6 +15,9 @@ mod maps;
 mod nspr;
 mod process;
 mod select;
+mod sock;
+mod socket;
+mod source;
 mod ssl;
 
 #[unsafe(link_section = "license")]

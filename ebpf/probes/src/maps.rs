@@ -1,8 +1,9 @@
 //! Every map, and the counters.
 
 use agentsight_abi::{
-    RINGS_MAX,
-    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, Tally, Total, tally::TALLIES,
+    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, RINGS_MAX, Tally, Total,
+    socket::{Batch, Endpoints, SOCKETS_MAX, Socket, SocketLayout, TRANSPORTS_MAX},
+    tally::TALLIES,
 };
 use aya_ebpf::{
     bindings::BPF_F_NO_COMMON_LRU,
@@ -27,6 +28,19 @@ pub static CONNS: LruHashMap<ConnKey, Conn, CONNS_MAX> = LruHashMap::new();
 /// never returns from it.
 #[btf_map]
 pub static CALLS: LruHashMap<CallKey, Call, CALLS_MAX, { BPF_F_NO_COMMON_LRU as usize }> = LruHashMap::new();
+
+/// Sockets by the address of their `struct sock`.
+#[btf_map]
+pub static SOCKETS: LruHashMap<u64, Socket, SOCKETS_MAX> = LruHashMap::new();
+
+/// Threads (`bpf_get_current_pid_tgid`) inside a TLS call on a connection that isn't judged yet, and the
+/// socket that was used meanwhile.
+#[btf_map]
+pub static TRANSPORTS: LruHashMap<u64, Endpoints, TRANSPORTS_MAX> = LruHashMap::new();
+
+/// Threads inside a call for several messages on a socket.
+#[btf_map]
+pub static BATCHES: LruHashMap<u64, Batch, TRANSPORTS_MAX> = LruHashMap::new();
 
 /// Connections by id that the engine gave up.
 #[btf_map]
@@ -53,6 +67,45 @@ static CONN_COUNT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 #[unsafe(no_mangle)]
 static CONFIG: Config = Config { engine_tgid: 0, filters: 0, fork_child_pid_offset: 0, pad: 0 };
+
+#[unsafe(no_mangle)]
+static LAYOUT: SocketLayout = SocketLayout {
+    enabled: 0,
+    family: 0,
+    peer_port: 0,
+    local_port: 0,
+    peer_v4: 0,
+    local_v4: 0,
+    peer_v6: 0,
+    local_v6: 0,
+    kind: 0,
+    shutdown: 0,
+    socket: 0,
+    socket_inode: 0,
+    unix_addr: 0,
+    unix_peer: 0,
+    unix_len: 0,
+    unix_path: 0,
+    files: 0,
+    table: 0,
+    table_len: 0,
+    table_files: 0,
+    private_data: 0,
+    pad: 0,
+};
+
+/// The offset that the engine set before loading in the layout's field at `field`.
+#[inline(always)]
+pub fn offset(field: usize) -> u64 {
+    // SAFETY: a plain read of one field; volatile, because the loader replaces what the compiler sees.
+    (unsafe { core::ptr::read_volatile((&raw const LAYOUT).byte_add(field).cast::<u32>()) }) as u64
+}
+
+/// Sockets are looked at.
+#[inline(always)]
+pub fn sees_sockets() -> bool {
+    offset(core::mem::offset_of!(SocketLayout, enabled)) != 0
+}
 
 /// What the engine set before loading.
 #[inline(always)]

@@ -157,11 +157,12 @@ pub fn enter(ctx: &ProbeContext, direction: Direction, count: u64) -> u32 {
 /// As [`enter`], with `direction` as [`Call::direction`] has it.
 #[inline(always)]
 fn enter_with(ctx: &ProbeContext, ssl: u64, buffer: u64, direction: u64, count: u64) -> u32 {
-    if !selected() || conn::ignored(&conn::key(ssl)) {
+    if !selected() {
         return 0;
     }
+    let Some(waits) = conn::entering(&conn::key(ssl)) else { return 0 };
     let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: stack_pointer(ctx.regs) };
-    let call = Call { ssl, buffer, count, entered_ns: now_ns(), direction };
+    let call = Call { ssl, buffer, count, entered_ns: now_ns(), direction: direction | waits };
     if CALLS.insert(&key, &call, BPF_ANY as u64).is_err() {
         count_drop(DropCause::CallMapFull, 0);
     }
@@ -173,8 +174,12 @@ fn enter_with(ctx: &ProbeContext, ssl: u64, buffer: u64, direction: u64, count: 
 pub fn take_call(ctx: &RetProbeContext) -> Option<Call> {
     let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: return_stack(ctx) };
     // SAFETY: this thread put it there and nobody else uses its key.
-    let call = unsafe { *CALLS.get_ptr(&key)? };
+    let mut call = unsafe { *CALLS.get_ptr(&key)? };
     let _ = CALLS.remove(&key);
+    if call.direction & conn::WAITS != 0 {
+        call.direction &= !conn::WAITS;
+        conn::leaving();
+    }
     Some(call)
 }
 

@@ -10,7 +10,10 @@ use crate::{
     export::config,
     flow::Roles,
     genai,
-    kernel::select::{Selection, cgroup_id},
+    kernel::{
+        select::{Selection, cgroup_id},
+        wanted::{Binary, Wanted},
+    },
     limits::{CONTENT_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT, SPOOL_BYTES_MIN},
     metrics::Metrics,
     output::Style,
@@ -49,9 +52,20 @@ pub struct CaptureOptions {
     /// Only processes in these cgroups or below them (path below /sys/fs/cgroup, or id)
     #[arg(long, value_name = "CGROUP", value_delimiter = ',')]
     pub cgroup: Vec<String>,
-    /// Attach to this library or executable too, even before anything maps it (repeatable)
+    /// Only processes in these containers of Docker, containerd, CRI-O or Podman, by name or by at least 12 digits
+    /// of the id, whenever they start (repeatable, or with commas)
+    #[arg(long, value_name = "ID|NAME", value_delimiter = ',')]
+    pub container: Vec<String>,
+    /// Only processes in these Kubernetes pods, whenever they start (repeatable, or with commas)
+    #[arg(long, value_name = "NAMESPACE/NAME", value_delimiter = ',')]
+    pub pod: Vec<String>,
+    /// Attach to this library or executable too, even before anything maps it (repeatable). docker://NAME and
+    /// k8s://NAMESPACE/POD/CONTAINER mean the programs that run in a container now, or with :/PATH a file in it
     #[arg(long, value_name = "FILE")]
-    pub binary_path: Vec<PathBuf>,
+    pub binary_path: Vec<String>,
+    /// Leave out plain HTTP on TCP and UNIX sockets, and with it the addresses of connections
+    #[arg(long)]
+    pub no_plain: bool,
     /// Threads that drain and parse, each pinned to a core [default: one for every eight CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -137,24 +151,40 @@ impl CaptureOptions {
                 return Err(UsageError(format!("--pid {pid}: there is no such process")).into());
             }
         }
-        for path in &self.binary_path {
-            if let Err(error) = std::fs::File::open(path) {
-                return Err(UsageError(format!("--binary-path {}: {error}", path.display())).into());
-            }
-        }
+        let binary_paths = self.binary_paths()?;
+        let pods = self.pod.iter().map(|text| Wanted::pod(text).map_err(|error| UsageError(format!("--pod: {error}"))));
+        let mut containers: Vec<Wanted> = pods.collect::<Result<_, _>>()?;
+        containers.extend(self.container.iter().cloned().map(Wanted::Container));
         Ok(capture::Settings {
             selection: Selection {
                 pids: self.pid.clone(),
                 comms: self.comm.clone(),
                 uids: self.uid.clone(),
                 cgroups,
+                containers,
                 by_command,
             },
             follow_children: by_command,
-            binary_paths: self.binary_path.clone(),
+            binary_paths,
+            plain: !self.no_plain,
             ring_bytes: self.ring_size,
             workers: self.workers.map_or_else(workers_default, usize::from),
         })
+    }
+}
+
+impl CaptureOptions {
+    /// The files that `--binary-path` names.
+    fn binary_paths(&self) -> Result<Vec<PathBuf>, UsageError> {
+        let mut paths = Vec::new();
+        for text in &self.binary_path {
+            let usage = |error: String| UsageError(format!("--binary-path {text}: {error}"));
+            for path in text.parse::<Binary>().and_then(|binary| binary.paths()).map_err(usage)? {
+                std::fs::File::open(&path).map_err(|error| usage(error.to_string()))?;
+                paths.push(path);
+            }
+        }
+        Ok(paths)
     }
 }
 

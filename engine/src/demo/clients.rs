@@ -104,7 +104,7 @@ pub fn send_all(program: Program, mock: &Mock, sendings: &[Sending], folder: &Pa
 
 /// One curl process, so that the transfers to one host share a connection.
 fn curl(mock: &Mock, sendings: &[Sending], folder: &Path) -> anyhow::Result<Vec<Option<u16>>> {
-    let ca = mock.ca_pem().context("the mock speaks no TLS")?;
+    let scheme = if mock.ca_pem().is_some() { "https" } else { "http" };
     let mut config = String::new();
     for (index, Sending { script, trace }) in sendings.iter().enumerate() {
         let request = &script.request;
@@ -117,11 +117,13 @@ fn curl(mock: &Mock, sendings: &[Sending], folder: &Path) -> anyhow::Result<Vec<
             let value = value.replace('\\', "\\\\").replace('"', "\\\"");
             writeln!(config, "{option} = \"{value}\"")
         };
-        line("url", &format!("https://{}{}", request.host, request.path))?;
+        line("url", &format!("{scheme}://{}{}", request.host, request.path))?;
         line("connect-to", &format!("::{}", mock.address()))?;
         line("request", request.method)?;
         line("data-binary", &format!("@{}", body.display()))?;
-        line("cacert", &ca.display().to_string())?;
+        if let Some(ca) = mock.ca_pem() {
+            line("cacert", &ca.display().to_string())?;
+        }
         line("noproxy", "*")?;
         line("output", "/dev/null")?;
         line("write-out", "%{response_code}\\n")?;

@@ -19,6 +19,7 @@ use crate::{
     exchange::{Process, Role},
     genai::Ended,
     metrics::{Cause, Total},
+    network::Network,
     wire::http2,
 };
 
@@ -54,6 +55,7 @@ pub(super) struct Conn {
     pub tgid: u32,
     pub last_ns: u64,
     pub process: Option<Arc<Process>>,
+    pub network: Arc<Network>,
     midway: bool,
     /// Of the observed process; known when the protocol is.
     role: Role,
@@ -77,6 +79,7 @@ impl Conn {
             tgid: header.tgid,
             last_ns: header.ktime_ns,
             process: None,
+            network: Arc::default(),
             midway,
             role: Role::Client,
             protocol: Protocol::Unknown,
@@ -299,6 +302,7 @@ impl Conn {
             conn: self.id,
             role: self.role,
             process: self.process.get_or_insert_default(),
+            network: &self.network,
             begun_ns: way.message_ns,
             thread_id: way.thread_id,
             now_ns,

@@ -10,6 +10,7 @@ use crate::{
     arena::Travelling,
     exchange::{Process, Role},
     genai::{DraftFamily, Ended},
+    network::Network,
 };
 
 /// Everything around the messages of a connection while bytes of it are taken.
@@ -19,6 +20,7 @@ pub(super) struct Context<'a, O> {
     pub conn: u64,
     pub role: Role,
     pub process: &'a Arc<Process>,
+    pub network: &'a Arc<Network>,
     /// When and by which thread the message under way was begun.
     pub begun_ns: u64,
     pub thread_id: u32,

@@ -23,7 +23,7 @@ mod tunnel;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
-use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, flags, pressure};
+use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, flags, pressure, socket::Endpoints};
 use bumpalo::Bump;
 
 pub use self::ids::IdSource;
@@ -33,6 +33,7 @@ use crate::{
     genai,
     limits::{ARENAS_KEPT_MAX, CONNECTIONS_MAX},
     metrics::{Cause, Metrics, Total},
+    network::Network,
     ring::Record,
     sys::clock::UnixOffset,
 };
@@ -175,8 +176,10 @@ impl Pipeline {
             self.evict(outlet);
         }
         let info = open_info(payload).unwrap_or_default();
+        let path = payload.get(size_of::<OpenInfo>()..).unwrap_or_default();
         let mut conn = Box::new(Conn::new(header, header.flags & flags::MIDWAY != 0));
         conn.process = Some(Arc::new((self.shared.settings.describe)(header.tgid, &info)));
+        conn.network = Arc::new(Network::new(info.transport, &info.endpoints, path));
         self.shared.metrics.add(Total::Connections, 1);
         self.conns.insert(header.conn, conn);
     }
@@ -194,7 +197,7 @@ impl Pipeline {
     pub fn processes_ended(&mut self, pids: &[u32], now_ns: u64, outlet: &mut impl Outlet) {
         let Self { conns, shared } = self;
         conns.retain(|_, conn| {
-            let ended = pids.contains(&conn.tgid);
+            let ended = !conn.network.end_is_told && pids.contains(&conn.tgid);
             if ended {
                 conn.process_ended(now_ns, shared, outlet);
             }
@@ -232,29 +235,55 @@ impl Pipeline {
     }
 }
 
+/// Reads an `Open` record; the ends are missing in recordings of earlier versions.
 fn open_info(payload: &[u8]) -> Option<OpenInfo> {
     let comm = payload.get(..16)?.try_into().ok()?;
     let cgroup = u64::from_ne_bytes(payload.get(16..24)?.try_into().ok()?);
     let uid = u32::from_ne_bytes(payload.get(24..28)?.try_into().ok()?);
-    Some(OpenInfo { comm, cgroup, uid, pad: 0 })
+    let transport = u32::from_ne_bytes(payload.get(28..32)?.try_into().ok()?);
+    let endpoints = payload.get(32..).and_then(endpoints).unwrap_or_default();
+    Some(OpenInfo { comm, cgroup, uid, transport, endpoints })
+}
+
+fn endpoints(bytes: &[u8]) -> Option<Endpoints> {
+    let word = |at: usize| Some(u16::from_ne_bytes(bytes.get(at..at + 2)?.try_into().ok()?));
+    Some(Endpoints {
+        family: word(0)?,
+        local_port: word(2)?,
+        peer_port: word(4)?,
+        pad: 0,
+        local: bytes.get(8..24)?.try_into().ok()?,
+        peer: bytes.get(24..40)?.try_into().ok()?,
+    })
 }
 
 /// What the kernel saw of a process is all that is left of it in a recording.
 pub fn describe_by_comm(pid: u32, info: &OpenInfo) -> Process {
     let comm = info.comm.split(|&byte| byte == 0).next().unwrap_or_default();
     let executable = std::str::from_utf8(comm).ok().filter(|comm| !comm.is_empty()).map(str::to_owned);
-    Process { pid, executable, container_id: None }
+    Process { pid, executable, ..Process::default() }
 }
 
-/// The payload of a [`KIND_PROCESS`] record: executable and container, with a NUL between them.
+/// The payload of a [`KIND_PROCESS`] record: executable, container id and the other names in the order of
+/// the structure, with a NUL between them.
 pub fn process_payload(process: &Process) -> Vec<u8> {
-    let text = |text: &Option<String>| text.clone().unwrap_or_default();
-    format!("{}\0{}", text(&process.executable), text(&process.container_id)).into_bytes()
+    let Process { pid: _, executable, container_id, container_name, pod_uid, pod_name, pod_namespace } = process;
+    let texts = [executable, container_id, container_name, pod_uid, pod_name, pod_namespace];
+    texts.map(|text| text.as_deref().unwrap_or_default()).join("\0").into_bytes()
 }
 
+/// Reads what [`process_payload`] wrote; earlier versions end after the container's id.
 fn recorded_process(pid: u32, payload: &[u8]) -> Process {
     let text = String::from_utf8_lossy(payload);
-    let (executable, container) = text.split_once('\0').unwrap_or((&text, ""));
-    let some = |text: &str| (!text.is_empty()).then(|| text.to_owned());
-    Process { pid, executable: some(executable), container_id: some(container) }
+    let mut texts = text.split('\0').map(|text| (!text.is_empty()).then(|| text.to_owned()));
+    let mut next = || texts.next().flatten();
+    Process {
+        pid,
+        executable: next(),
+        container_id: next(),
+        container_name: next(),
+        pod_uid: next(),
+        pod_name: next(),
+        pod_namespace: next(),
+    }
 }

@@ -2,10 +2,12 @@
 
 use std::sync::Arc;
 
+use bumpalo::Bump;
+
 use super::{Outlet, Shared, body::Body, context::Context};
 use crate::{
     arena::{Family, Travelling},
-    exchange::{CallFamily, Exchange, TraceContext},
+    exchange::{Call, CallFamily, Exchange, Role, TraceContext},
     genai::{BodyKind, Draft, DraftFamily, Ended, TraceParent, Upgrade, Verdict, trace_parent},
     intervals::Pace,
     metrics::{Cause, Total},
@@ -19,7 +21,8 @@ impl Family for MaybeDraft {
     type In<'a> = Option<&'a mut Draft<'a>>;
 }
 
-/// What `https` implies, RFC 9110 section 4.2.2.
+/// What the schemes imply, RFC 9110 sections 4.2.1 and 4.2.2.
+const HTTP_PORT: u16 = 80;
 const HTTPS_PORT: u16 = 443;
 
 /// An exchange under way.
@@ -87,7 +90,7 @@ impl Pending {
         if self.draft.is_none() {
             let arena = context.shared.arena(context.outlet);
             let options = &context.shared.settings.call;
-            self.draft = Some(Travelling::new(arena, |arena| Draft::of_socket(arena, upgrade, options)));
+            self.draft = Some(Travelling::new(arena, |arena| arena.alloc(Draft::of_socket(arena, upgrade, options))));
         }
         // A tunnel's request has no end while there is a tunnel.
         self.request_ended_ns = self.request_ended_ns.or(Some(context.now_ns));
@@ -244,9 +247,8 @@ impl Pending {
         let (ended, at_ns) = self.response_ended.unwrap_or((ended, context.now_ns));
         let call: Travelling<CallFamily> = draft.map(|arena, draft| {
             let call = draft.finish(arena, ended, &settings.call);
-            // Neither the request nor, so far, the kernel names another port.
             call.status_code = call.status_code.filter(|status| *status != STATUS_UNKNOWN);
-            call.server_port = call.server_port.or(call.server_address.map(|_| HTTPS_PORT));
+            complete_address(call, arena, context);
             call
         });
         if call.with(|call| call.content_withheld) {
@@ -258,6 +260,7 @@ impl Pending {
             role: context.role,
             trace: self.trace,
             process: Arc::clone(context.process),
+            network: Arc::clone(context.network),
             thread_id: self.thread_id,
             start_unix_nano: settings.clock.unix_nano(self.begun_ns),
             end_unix_nano: settings.clock.unix_nano(at_ns.max(self.begun_ns)),
@@ -270,6 +273,23 @@ impl Pending {
             call,
         });
     }
+}
+
+/// What the request doesn't say of the server's address, the kernel does, and else the scheme of the port.
+fn complete_address<'a, O>(call: &mut Call<'a>, arena: &'a Bump, context: &Context<'_, O>) {
+    let network = context.network;
+    let server = match context.role {
+        Role::Client => &network.peer,
+        Role::Server => &network.local,
+    };
+    let default_port = if network.plain { HTTP_PORT } else { HTTPS_PORT };
+    let named = call.server_address.is_some();
+    if let Some(server) = server {
+        call.server_address = call.server_address.or_else(|| Some(arena.alloc_str(&server.address)));
+        call.server_port = call.server_port.or(server.port);
+    }
+    // A port is told with an address only; a UNIX socket has none.
+    call.server_port = call.server_port.or(named.then_some(default_port)).filter(|_| call.server_address.is_some());
 }
 
 /// The `sequence`th span of a connection, and where it hangs.

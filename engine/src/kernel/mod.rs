@@ -1,18 +1,25 @@
 //! The kernel side as the engine sees it: loading the programs, their maps, and where they attach.
 
 pub mod attach;
+pub mod btf;
 pub mod families;
 pub mod image;
 pub mod placing;
 pub mod requirements;
 pub mod select;
 pub mod sites;
+pub mod sockets;
 pub mod study;
+pub mod wanted;
 pub mod watch;
 
 use std::os::fd::{AsFd as _, OwnedFd};
 
-use agentsight_abi::{Config, DropCause, Tally, Total, config::filter};
+use agentsight_abi::{
+    Config, DropCause, Tally, Total,
+    config::filter,
+    socket::{SocketLayout, traits},
+};
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
@@ -61,6 +68,9 @@ pub enum Error {
     /// Children can't be followed.
     #[error("following child processes needs the sched_process_fork tracepoint: {0}")]
     Fork(std::io::Error),
+    /// A container can't be chosen.
+    #[error("{0}")]
+    Cgroup(std::io::Error),
     /// Process events can't be had.
     #[error("watching for new processes (perf_event_open): {0}")]
     Watch(std::io::Error),
@@ -80,11 +90,17 @@ pub struct Kernel {
 }
 
 impl Kernel {
-    /// Loads everything; nothing is attached to a library yet.
+    /// Loads everything; nothing is attached to a library or to sockets yet. `layout` is that of this
+    /// kernel, or all zero when sockets are not to be looked at.
     ///
     /// # Errors
     /// What is missing, by name and with the remedy, or what the kernel refused.
-    pub fn load(selection: &Selection, ring_bytes: usize, follow_children: bool) -> Result<Self, Error> {
+    pub fn load(
+        selection: &Selection,
+        ring_bytes: usize,
+        follow_children: bool,
+        layout: &SocketLayout,
+    ) -> Result<Self, Error> {
         requirements::check()?;
         let fork = follow_children
             .then(|| Tracepoint::find("sched", "sched_process_fork"))
@@ -96,10 +112,14 @@ impl Kernel {
             config.fork_child_pid_offset =
                 fork.offset("child_pid").ok_or_else(|| Error::Fork(std::io::ErrorKind::NotFound.into()))?;
         }
+        let layout_words = sockets::words(layout);
         let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.pad];
         let cpus = cpu_count();
-        let mut ebpf =
-            EbpfLoader::new().override_global("CONFIG", &words, true).map_max_entries("RINGS", cpus).load(OBJECT)?;
+        let mut ebpf = EbpfLoader::new()
+            .override_global("CONFIG", &words, true)
+            .override_global("LAYOUT", &layout_words, true)
+            .map_max_entries("RINGS", cpus)
+            .load(OBJECT)?;
         let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
         // All that families can place, so that placing never waits for the verifier.
         for (_, program) in ebpf.programs_mut() {
@@ -132,12 +152,35 @@ impl Kernel {
         self.ring_maps.iter().map(|map| map.fd().as_fd())
     }
 
+    /// Begins to look at plain sockets.
+    ///
+    /// # Errors
+    /// What the kernel refused.
+    pub fn attach_sockets(&mut self) -> Result<(), Error> {
+        sockets::attach(&mut self.ebpf)
+    }
+
+    /// Looks at plain sockets no more.
+    pub fn detach_sockets(&mut self) {
+        sockets::detach(&mut self.ebpf);
+    }
+
     /// A program that attaches to functions.
     ///
     /// # Errors
     /// When the object has no such program.
     pub fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, Error> {
         uprobe(&mut self.ebpf, name)
+    }
+
+    /// Adds a cgroup, by its path in the v2 hierarchy, to those that are chosen.
+    ///
+    /// # Errors
+    /// When the filter is full, or the hierarchy isn't mounted where it is looked for.
+    pub fn choose_cgroup(&mut self, path: &str) -> Result<(), Error> {
+        let id = select::cgroup_id_at(path).map_err(Error::Cgroup)?;
+        let map = self.ebpf.map_mut("FILTER_CGROUPS").ok_or(Error::Object("FILTER_CGROUPS"))?;
+        Ok(HashMap::<_, u64, u32>::try_from(map)?.insert(id, 1, 0)?)
     }
 
     /// Adds a process to those that are chosen by pid.
@@ -209,7 +252,11 @@ impl Kernel {
     pub fn connections(&self) -> Result<u64, Error> {
         let map = self.ebpf.map("CONNS").ok_or(Error::Object("CONNS"))?;
         let conns = HashMap::<_, [u64; 2], [u64; 8]>::try_from(map)?;
-        Ok(conns.keys().flatten().count() as u64)
+        let map = self.ebpf.map("SOCKETS").ok_or(Error::Object("SOCKETS"))?;
+        let sockets = HashMap::<_, u64, [u64; 10]>::try_from(map)?;
+        // Of sockets those that were captured; the traits are the last word's lower half.
+        let captured = sockets.iter().flatten().filter(|(_, socket)| socket[9] & u64::from(traits::COUNTED) != 0);
+        Ok((conns.keys().flatten().count() + captured.count()) as u64)
     }
 
     /// What the kernel side has counted, summed over the CPUs.

@@ -4,6 +4,8 @@ use std::{fs, io, os::unix::fs::MetadataExt as _, path::Path};
 
 use agentsight_abi::config::filter;
 
+use super::wanted::Wanted;
+
 /// Kinds of filters: a process passes when its pid or its name is chosen (or neither kind is given),
 /// and its user is, and its cgroup is.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
@@ -16,6 +18,8 @@ pub struct Selection {
     pub uids: Vec<u32>,
     /// Cgroup ids; a process in a cgroup below one of them is chosen too.
     pub cgroups: Vec<u64>,
+    /// Containers and pods, whose cgroups are found while running.
+    pub containers: Vec<Wanted>,
     /// Only processes that are added while running: the command and its descendants.
     pub by_command: bool,
 }
@@ -34,7 +38,7 @@ impl Selection {
         if !self.uids.is_empty() {
             filters |= filter::UID;
         }
-        if !self.cgroups.is_empty() {
+        if !self.cgroups.is_empty() || !self.containers.is_empty() {
             filters |= filter::CGROUP;
         }
         filters
@@ -68,6 +72,19 @@ pub fn cgroup_id(text: &str) -> io::Result<u64> {
                 format!("no cgroup `{text}`: give its path below /sys/fs/cgroup, or its id"),
             )
         })
+}
+
+/// The id of the cgroup at this path of the v2 hierarchy, as /proc/PID/cgroup gives it. Where both versions
+/// are mounted, v2 is at `unified`.
+///
+/// # Errors
+/// When there is no such directory.
+pub fn cgroup_id_at(path: &str) -> io::Result<u64> {
+    ["/sys/fs/cgroup/unified", "/sys/fs/cgroup"]
+        .iter()
+        .find_map(|base| fs::metadata(Path::new(base).join(path.trim_start_matches('/'))).ok())
+        .map(|metadata| metadata.ino())
+        .ok_or_else(|| io::Error::new(io::ErrorKind::NotFound, format!("no cgroup {path} below /sys/fs/cgroup")))
 }
 
 #[cfg(test)]

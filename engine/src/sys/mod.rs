@@ -1,6 +1,7 @@
 //! The system calls that the engine needs and no library wraps: one file each, all `unsafe` inside.
 
 pub mod clock;
+pub mod container;
 pub mod disk;
 pub mod memory;
 pub mod perf_event;

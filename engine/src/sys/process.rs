@@ -5,6 +5,7 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use super::container;
 use crate::exchange::Process;
 
 /// Name and container of a process; what can't be read is left out.
@@ -13,18 +14,18 @@ pub fn describe(pid: u32) -> Process {
         let name = path.file_name()?.to_str()?;
         Some(name.strip_suffix(" (deleted)").unwrap_or(name).to_owned())
     });
-    let container_id = fs::read_to_string(format!("/proc/{pid}/cgroup")).ok().and_then(|text| container_id(&text));
-    Process { pid, executable, container_id }
-}
-
-/// The id that container runtimes put into a cgroup's path: 64 hexadecimal digits, with a prefix
-/// such as `docker-` or `cri-containerd-` and the suffix `.scope` where systemd manages cgroups.
-fn container_id(cgroups: &str) -> Option<String> {
-    cgroups.lines().rev().flat_map(|line| line.rsplit('/')).find_map(|part| {
-        let part = part.strip_suffix(".scope").unwrap_or(part);
-        let id = part.rsplit(['-', ':']).next()?;
-        (id.len() == 64 && id.bytes().all(|byte| byte.is_ascii_hexdigit())).then(|| id.to_owned())
-    })
+    let container = container::of(pid);
+    let names = container.as_ref().map(|container| container.names(Path::new("/"))).unwrap_or_default();
+    let (container_id, pod_uid) = container.map(|container| (container.id, container.pod_uid)).unzip();
+    Process {
+        pid,
+        executable,
+        container_id,
+        container_name: names.container,
+        pod_uid: pod_uid.flatten(),
+        pod_name: names.pod,
+        pod_namespace: names.namespace,
+    }
 }
 
 /// All processes at this moment.
@@ -127,20 +128,6 @@ mod tests {
         let own = executable_mappings(std::process::id());
         assert!(!own.is_empty());
         assert!(own.iter().all(|file| file.reachable_as(std::process::id())[0].exists()));
-    }
-
-    #[test]
-    fn container_ids_are_found_in_cgroup_paths() {
-        let id = "0123456789abcdef".repeat(4);
-        for path in [
-            format!("0::/system.slice/docker-{id}.scope"),
-            format!("0::/kubepods.slice/kubepods-pod1.slice/cri-containerd-{id}.scope\n"),
-            format!("12:pids:/docker/{id}\n0::/\n"),
-            format!("0::/kubepods/besteffort/pod12/{id}"),
-        ] {
-            assert_eq!(container_id(&path).as_deref(), Some(id.as_str()), "{path}");
-        }
-        assert_eq!(container_id("0::/user.slice/user-1000.slice/session-3.scope"), None);
     }
 
     #[test]

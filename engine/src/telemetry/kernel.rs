@@ -14,6 +14,9 @@ pub(super) const fn cause(cause: DropCause) -> &'static str {
         DropCause::CallMapFull => "A call: too many were under way at once.",
         DropCause::ConnMapFull => "A connection: the map of connections refused it.",
         DropCause::FilterFull => "A child process that was to be followed: the filter of processes was full.",
+        DropCause::SocketUnseen => {
+            "Bytes that went over a captured socket by sendfile, splice or io_uring, which show no buffer."
+        }
     }
 }
 

@@ -61,6 +61,7 @@ fn exchange(seen: &Seen) -> Exchange {
         role: if seen.server { Role::Server } else { Role::Client },
         trace: TraceContext { trace_id: [1; 16], span_id: [1; 8], parent_span_id: None, flags: 1 },
         process: Arc::new(Process::default()),
+        network: Arc::default(),
         thread_id: 1,
         start_unix_nano: 1_000,
         end_unix_nano: 1_000 + seen.duration_nano.unwrap_or(77),
