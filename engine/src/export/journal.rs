@@ -19,6 +19,8 @@ enum Topic {
     Rejecting,
     /// Attempts fail.
     Failing,
+    /// Attempts fail, and will until somebody does something.
+    Stuck,
     /// Attempts fail until the time is over.
     GaveUp,
     /// It refuses requests.
@@ -34,24 +36,26 @@ pub(super) struct Journal {
     said: Vec<(Topic, Instant)>,
     /// The trouble was said, so its end will be too.
     owed: bool,
+    /// Nothing has got through since there was something to do for somebody.
+    stuck: bool,
 }
 
 impl Journal {
     /// The line to log about a failed attempt that will be followed by another.
     pub(super) fn retrying(&mut self, trouble: &Trouble) -> Option<String> {
-        if self.topic == Topic::GaveUp || !self.turns_to(Topic::Failing) {
-            return None;
-        }
-        self.owed = true;
         let why = &trouble.why;
-        Some(match trouble.remedy {
-            None => format!("export fails, trying again: {why}"),
-            Some(remedy) => format!("export fails and will not work by itself: {why}; {remedy}"),
-        })
+        let Some(remedy) = trouble.remedy else {
+            let say = !self.stuck && self.topic != Topic::GaveUp && self.is_trouble(Topic::Failing);
+            return say.then(|| format!("export fails, trying again: {why}"));
+        };
+        // It has to be said even if attempts failed before, for another reason.
+        let say = !std::mem::replace(&mut self.stuck, true) && self.is_trouble(Topic::Stuck);
+        say.then(|| format!("export fails and will not work by itself: {why}; {remedy}"))
     }
 
     /// The line to log about the end of a request with records that are called `what`.
     pub(super) fn done(&mut self, outcome: &Outcome, what: &str) -> Option<String> {
+        self.stuck &= !matches!(outcome, Outcome::Delivered { .. });
         match outcome {
             Outcome::Delivered { rejected: 0, message } if message.is_empty() => {
                 self.turns_to(Topic::Fine);
@@ -127,6 +131,8 @@ mod tests {
         check("fffd", &["trying again: request 0", "works again"]);
         check("Fffd", &["will not work by itself: request 0; mend it", "works again"]);
         check("fflfflffld", &["trying again", "are dropped", "works again"]);
+        check("fFfFd", &["trying again", "will not work by itself: request 1; mend it", "works again"]);
+        check("FFlFFlFFl", &["will not work by itself", "are dropped"]);
         check("rrrr", &["refuses the spans, which are dropped: request 0"]);
         check("rrdd", &["refuses", "works again"]);
         check("ppp", &["rejected 2 spans of a request: request 0"]);
@@ -137,6 +143,7 @@ mod tests {
     fn what_comes_and_goes_is_not_said_all_the_time() {
         check("fdfdfdfdfd", &["trying again", "works again"]);
         check("rdrdrdrd", &["refuses", "works again"]);
+        check("FdFdFdFd", &["will not work by itself", "works again"]);
         check("pdpdpdpd", &["rejected"]);
         check("frfrfrfr", &["trying again", "refuses"]);
     }

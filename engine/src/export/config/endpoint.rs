@@ -5,6 +5,9 @@ use thiserror::Error;
 
 use super::{Env, Flags, Signal, variables};
 
+/// Where collectors listen for OTLP over gRPC.
+const GRPC_PORT: u16 = 4317;
+
 /// Where a collector listens by default.
 const ENDPOINT_DEFAULT: &str = "http://localhost:4318";
 
@@ -36,14 +39,14 @@ pub(super) fn endpoint(signal: Signal, flags: &Flags, env: &mut Env<'_>) -> Resu
         if flag.is_some() {
             env.warn(format!("{own} wins over --otel-endpoint, since it speaks of one signal"));
         }
-        return parse(own, &url);
+        return parse(own, &url, env);
     }
     let (source_name, base) = match (flag, env.text(general)) {
         (Some(url), _) => ("--otel-endpoint", url),
         (None, Some(url)) => (general, url),
         (None, None) => (general, ENDPOINT_DEFAULT.to_owned()),
     };
-    let base = parse(source_name, &base)?;
+    let base = parse(source_name, &base, env)?;
     let path = format!("{}{}", base.path().trim_end_matches('/'), signal.path());
     let path = PathAndQuery::try_from(path).map_err(|_| ConfigError::BadEndpoint { source_name })?;
     let mut parts = base.into_parts();
@@ -51,8 +54,11 @@ pub(super) fn endpoint(signal: Signal, flags: &Flags, env: &mut Env<'_>) -> Resu
     Uri::from_parts(parts).map_err(|_| ConfigError::BadEndpoint { source_name })
 }
 
-fn parse(source_name: &'static str, url: &str) -> Result<Uri, ConfigError> {
+fn parse(source_name: &'static str, url: &str, env: &mut Env<'_>) -> Result<Uri, ConfigError> {
     let uri: Uri = url.parse().map_err(|_| ConfigError::BadEndpoint { source_name })?;
+    if uri.port_u16() == Some(GRPC_PORT) {
+        env.warn(format!("{source_name} has port 4317, where collectors listen for gRPC; for HTTP it is 4318"));
+    }
     match (uri.scheme_str(), uri.host()) {
         (Some("http" | "https"), Some(host)) if !host.is_empty() => Ok(without_user(uri)),
         (Some(scheme), Some(_)) => Err(ConfigError::UnsupportedScheme { source_name, scheme: scheme.to_owned() }),

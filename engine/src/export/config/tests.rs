@@ -61,6 +61,13 @@ fn endpoint() {
 }
 
 #[test]
+fn the_port_of_grpc_is_noticed() {
+    let settings = configured(&[(GENERAL, "http://c:4317")], &["listen for gRPC"]);
+    assert_eq!(settings.endpoint.to_string(), "http://c:4317/v1/traces");
+    configured(&[(TRACES, "http://c:4317/v1/traces")], &[TRACES]);
+}
+
+#[test]
 fn endpoints_that_can_not_be_used() {
     let check = |flag, variables: Variables<'_>, expected: &str| {
         let error = configure(flag, variables).unwrap_err().to_string();
