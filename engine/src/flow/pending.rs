@@ -87,7 +87,7 @@ impl Pending {
         if self.draft.is_none() {
             let arena = context.shared.arena(context.outlet);
             let options = &context.shared.settings.call;
-            self.draft = Some(Travelling::new(arena, |arena| Draft::of_socket(arena, upgrade, options)));
+            self.draft = Some(Travelling::new(arena, |arena| arena.alloc(Draft::of_socket(arena, upgrade, options))));
         }
         // A tunnel's request has no end while there is a tunnel.
         self.request_ended_ns = self.request_ended_ns.or(Some(context.now_ns));

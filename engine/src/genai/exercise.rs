@@ -92,7 +92,7 @@ impl Wire<'_> {
                 draft.event(arena, name, data, &mut scratch, options);
             }),
         }
-        Some(draft.finish(arena, self.ended, options))
+        Some(draft.finish(arena, self.ended, options).clone())
     }
 }
 
