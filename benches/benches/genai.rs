@@ -59,7 +59,7 @@ impl Exchange {
         let options = Options::default();
         let fields = borrowed(&self.request_fields);
         let target = self.target.as_bytes();
-        let head = RequestHead { method: b"POST", target, authority: None, fields: &fields };
+        let head = RequestHead { method: b"POST", target, authority: None, protocol: None, fields: &fields };
         let mut draft = Draft::new(arena, &head, &options).expect("a call");
         copy.clear();
         copy.extend_from_slice(black_box(&self.request));

@@ -84,7 +84,7 @@ impl Wire<'_> {
                 }
             }
         }
-        Some(draft.finish(arena, self.ended, &options))
+        Some(draft.finish(arena, self.ended, &options).clone())
     }
 }
 
