@@ -36,16 +36,23 @@ fn no_dialect_allocates() {
     assert_eq!(allocations(&Workload::mix(3, 40)), 0, "a mix of all");
 }
 
-/// What the clients of every API sent and got, but for bodies in brotli: its decoder makes its tables
-/// anew for each of them.
+/// What a connection keeps to put a head together that comes in pieces.
+const HEAD_KEPT_BYTES: usize = agentsight::limits::HEAD_BUFFER_KEPT_BYTES;
+
+/// What the clients of every API sent and got, but for heads that are larger than what is kept for them,
+/// and bodies in brotli: its decoder makes its tables anew for each of them.
 #[test]
 fn no_recorded_exchange_allocates() {
     let Some(folder) = corpus::folder() else { return };
     let mut plan = corpus::plan(&folder, 11, 1, 1);
     plan.retain(|planned| !planned.coding.contains("br"));
-    assert!(plan.len() > 600, "{} exchanges", plan.len());
-    let workload = Workload::foreign(plan.iter().map(corpus::Planned::messages));
-    assert_eq!(workload.exchanges, plan.len());
+    // Some events of web searches are longer than what a stream keeps for one that comes in pieces.
+    plan.retain(|planned| !planned.id.contains("web_search"));
+    let has_usual_head = |message: &[u8]| message.windows(4).take(HEAD_KEPT_BYTES).any(|four| four == b"\r\n\r\n");
+    let messages = plan.iter().map(corpus::Planned::messages);
+    let workload =
+        Workload::foreign(messages.filter(|(request, response)| has_usual_head(request) && has_usual_head(response)));
+    assert!(workload.exchanges > 600, "{} exchanges", workload.exchanges);
     assert_eq!(allocations(&workload), 0);
 }
 
