@@ -15,6 +15,7 @@ use std::{
 use agentsight::{
     exchange::{Call, Exchange, Process, Role, Value},
     metrics::{Cause, Metrics, Total},
+    network::{End, Network},
     output::{Lines, Style},
     semconv,
 };
@@ -128,13 +129,36 @@ impl Write for Shared {
 
 #[test]
 fn every_attribute_has_its_place() {
-    let keys = keys(&everything());
+    let mut exchange = exchange_with(0, Box::default(), |call| Call { content_withheld: true, ..full(call) });
+    let everything = everything();
+    exchange.role = everything.role;
+    exchange.first_chunk_nano = everything.first_chunk_nano;
+    exchange.lost_bytes = everything.lost_bytes;
+    exchange.network = Arc::new(Network {
+        peer: Some(End { address: "10.0.0.7".to_owned(), port: Some(50_000) }),
+        ..Network::default()
+    });
+    let mut process = Process {
+        pid: 42,
+        executable: Some("python3".to_owned()),
+        container_id: Some("c0ffee".to_owned()),
+        container_name: Some("web".to_owned()),
+        ..Process::default()
+    };
+    exchange.process = Arc::new(process.clone());
+    let outside_of_pods: HashSet<_> = keys(&exchange).into_iter().collect();
+    process.pod_uid = Some("4f1c".to_owned());
+    process.pod_name = Some("web-0".to_owned());
+    process.pod_namespace = Some("shop".to_owned());
+    exchange.process = Arc::new(process);
+    let keys = keys(&exchange);
     let distinct: HashSet<_> = keys.iter().copied().collect();
     assert_eq!(distinct.len(), keys.len(), "none twice");
     let resource = ["service.", "host.", "os.", "telemetry."];
     let expected: HashSet<_> =
         semconv::ALL.iter().copied().filter(|name| !resource.iter().any(|prefix| name.starts_with(prefix))).collect();
-    assert_eq!(distinct, expected);
+    assert_eq!(&distinct | &outside_of_pods, expected);
+    assert!(outside_of_pods.contains("container.name") && !distinct.contains("container.name"));
 }
 
 #[test]

@@ -1,6 +1,13 @@
 //! The command line where it needs no privileges, or must say that it has none.
 
-use std::{fs, os::unix::fs::PermissionsExt, os::unix::process::CommandExt, path::PathBuf};
+use std::{
+    fs,
+    io::ErrorKind,
+    os::unix::{fs::PermissionsExt, process::CommandExt},
+    path::PathBuf,
+    thread,
+    time::Duration,
+};
 
 use agentsight::demo::Folder;
 use agentsight_tests::{
@@ -95,7 +102,16 @@ fn a_missing_privilege_is_named_with_the_remedy() {
     } else if agentsight_tests::gate::live_or_skip().is_some() {
         return skip("this user has the privileges");
     }
-    let output = command.output().unwrap();
+    // A process that another test has just forked holds the copy open for writing until it executes its own.
+    let output = (0..500)
+        .find_map(|_| match command.output() {
+            Err(error) if error.kind() == ErrorKind::ExecutableFileBusy => {
+                thread::sleep(Duration::from_millis(10));
+                None
+            }
+            other => Some(other.unwrap()),
+        })
+        .expect("the copy is free within seconds");
     assert_eq!(output.status.code(), Some(1), "{}", stderr(&output));
     let said = stderr(&output);
     assert!(said.contains("CAP_BPF") && said.contains("CAP_PERFMON"), "the privileges are not named: {said}");
