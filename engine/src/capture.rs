@@ -138,6 +138,7 @@ impl Capture {
             log: Arc::clone(log),
             announces: false,
             forgotten: 0,
+            records_lost: 0,
             metrics: Arc::clone(metrics),
             sees_sockets: false,
             search: Search::new(settings.selection.containers.clone()),
@@ -244,6 +245,8 @@ struct Minder {
     announces: bool,
     /// Connections that were removed from the kernel's map because their process ended.
     forgotten: u64,
+    /// Records that the kernel side had lost when it was last looked at.
+    records_lost: u64,
     metrics: Arc<Metrics>,
     /// Plain sockets are looked at.
     sees_sockets: bool,
@@ -273,7 +276,7 @@ impl Minder {
                 waker.clear();
                 self.happenings(&mut watch);
                 self.studied();
-                self.endings(&workers);
+                self.endings(&workers, control);
                 if !self.orders(&inbox) {
                     break;
                 }
@@ -295,7 +298,7 @@ impl Minder {
         let began = Instant::now();
         self.happenings(&mut watch);
         while !self.ending.is_empty() && began.elapsed() < 4 * ENDING_LOOK {
-            self.endings(&workers);
+            self.endings(&workers, control);
             thread::sleep(ENDING_LOOK / 5);
         }
         self.finish(workers)
@@ -368,7 +371,7 @@ impl Minder {
     }
 
     /// Finds out which processes have ended, and tells the workers.
-    fn endings(&mut self, workers: &[Worker]) {
+    fn endings(&mut self, workers: &[Worker], control: &Control) {
         let now = Instant::now();
         let mut ended = Vec::new();
         self.ending.retain(|&pid, since| {
@@ -394,8 +397,21 @@ impl Minder {
         if ended.is_empty() {
             return;
         }
+        self.losses(control);
         for worker in workers {
             worker.processes_ended(ended.clone());
+        }
+    }
+
+    /// Tells the workers when records were lost: what ends without its end having been seen may be
+    /// among them.
+    fn losses(&mut self, control: &Control) {
+        let tallies = self.kernel.tallies().unwrap_or_default();
+        let causes = [DropCause::RingFull, DropCause::RingMissing, DropCause::PressureConnection];
+        let lost = causes.iter().map(|&cause| tallies.dropped(cause).events).sum();
+        if lost > self.records_lost {
+            self.records_lost = lost;
+            control.records_lost();
         }
     }
 

@@ -4,7 +4,7 @@ use std::{
     io,
     sync::{
         Arc, Mutex, PoisonError,
-        atomic::{AtomicBool, AtomicI64, Ordering},
+        atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering},
         mpsc::{Receiver, Sender, channel},
     },
     thread::{self, JoinHandle},
@@ -131,9 +131,9 @@ impl Work {
         }
     }
 
-    fn processes_ended(&mut self, pids: &[u32]) {
+    fn processes_ended(&mut self, pids: &[u32], lost_ns: u64) {
         match self {
-            Self::Follow { pipeline, outlet } => pipeline.processes_ended(pids, monotonic_ns(), outlet),
+            Self::Follow { pipeline, outlet } => pipeline.processes_ended(pids, (monotonic_ns(), lost_ns), outlet),
             Self::Record(recorder) => lock(recorder).processes_ended(pids, monotonic_ns()),
         }
     }
@@ -160,18 +160,26 @@ fn lock(recorder: &Mutex<Recorder>) -> std::sync::MutexGuard<'_, Recorder> {
 pub struct Control {
     stop: AtomicBool,
     clock: AtomicI64,
+    /// When records were last seen to have been lost (CLOCK_MONOTONIC), or 0.
+    lost_ns: AtomicU64,
 }
 
 impl Control {
     /// Workers may run, with this offset to the time of day.
     pub fn new(clock: UnixOffset) -> Self {
-        Self { stop: AtomicBool::new(false), clock: AtomicI64::new(clock.0) }
+        Self { stop: AtomicBool::new(false), clock: AtomicI64::new(clock.0), lost_ns: AtomicU64::new(0) }
     }
 
     /// The clock was set.
     pub fn set_clock(&self, clock: UnixOffset) {
         // Relaxed: a single value that nothing else depends on.
         self.clock.store(clock.0, Ordering::Relaxed);
+    }
+
+    /// The kernel side has lost records since it was last looked at.
+    pub fn records_lost(&self) {
+        // Relaxed: whoever is told of a process's end after this is told through a channel.
+        self.lost_ns.store(monotonic_ns(), Ordering::Relaxed);
     }
 }
 
@@ -302,7 +310,7 @@ impl Drain {
             let ended: Vec<u32> = self.inbox.try_iter().flatten().collect();
             let drained = self.drain_all();
             if !ended.is_empty() {
-                self.work.processes_ended(&ended);
+                self.work.processes_ended(&ended, self.control.lost_ns.load(Ordering::Relaxed));
             }
             if stop {
                 self.work.finish();

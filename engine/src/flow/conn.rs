@@ -254,9 +254,18 @@ impl Conn {
     }
 
     /// The process ended without ending its connections.
-    pub fn process_ended<O: Outlet>(&mut self, now_ns: u64, shared: &mut Shared, outlet: &mut O) {
+    pub fn process_ended<O: Outlet>(
+        &mut self,
+        now_ns: u64,
+        may_lack_records: bool,
+        shared: &mut Shared,
+        outlet: &mut O,
+    ) {
         self.last_ns = now_ns;
-        self.close(Ended::NoResponse, Ended::Cut, shared, outlet);
+        // A response that was lost on its way here is not one that never came.
+        let (unanswered, answered) =
+            if may_lack_records { (Ended::Lost, Ended::Lost) } else { (Ended::NoResponse, Ended::Cut) };
+        self.close(unanswered, answered, shared, outlet);
     }
 
     /// Nothing came for too long. What comes next begins somewhere.

@@ -193,13 +193,15 @@ impl Pipeline {
     }
 
     /// The processes `pids` have ended, and all their records were handed over: what they left open
-    /// ends here.
-    pub fn processes_ended(&mut self, pids: &[u32], now_ns: u64, outlet: &mut impl Outlet) {
+    /// ends here. The times are those of now and of when records were last lost, or 0.
+    pub fn processes_ended(&mut self, pids: &[u32], (now_ns, lost_ns): (u64, u64), outlet: &mut impl Outlet) {
         let Self { conns, shared } = self;
         conns.retain(|_, conn| {
             let ended = !conn.network.end_is_told && pids.contains(&conn.tgid);
             if ended {
-                conn.process_ended(now_ns, shared, outlet);
+                // Its last records, the end among them, may be among those.
+                let may_lack_records = lost_ns >= conn.last_ns;
+                conn.process_ended(now_ns, may_lack_records, shared, outlet);
             }
             !ended
         });

@@ -3,14 +3,38 @@
 use std::{thread, time::Duration};
 
 use agentsight::demo::{
+    clients::Sending,
+    receiver::Span,
     script::Script,
     talk::{Dialect, Talk},
 };
 use agentsight_tests::{
     drive,
-    live::{Live, judge, mixed, wait_for},
+    live::{Live, mixed, wait_for},
 };
 use serde_json::Value;
+
+/// Each span of `sendings` with what it is the span of.
+fn spans_of<'a>(spans: &'a [Span], sendings: &'a [Sending]) -> Vec<(&'a Span, &'a Sending)> {
+    let of = |span: &Span| sendings.iter().find(|sending| sending.trace.trace_id == span.trace_id);
+    spans.iter().filter_map(|span| Some((span, of(span)?))).collect()
+}
+
+/// Whatever a span says of its exchange is right, or it is not said. The scripts know nothing of content.
+fn says_nothing_wrong(span: &Span, sending: &Sending) {
+    let is_fact = |name: &str| name.starts_with("gen_ai.") && !name.ends_with("messages");
+    for (name, expected) in sending.script.expected.attributes.iter().filter(|(name, _)| is_fact(name)) {
+        let said = span.attributes.get(*name);
+        let same =
+            said.is_none_or(|said| said == expected || said.as_f64().is_some_and(|n| expected.as_f64() == Some(n)));
+        assert!(same, "{name} is {said:?}, not {expected}");
+    }
+}
+
+fn is_marked(span: &Span) -> bool {
+    let marks = ["agentsight.capture.incomplete", "agentsight.capture.content_withheld"];
+    marks.iter().any(|name| span.attributes.get(*name) == Some(&Value::Bool(true)))
+}
 
 #[test]
 fn steps_are_taken_told_and_undone() {
@@ -35,33 +59,24 @@ fn steps_are_taken_told_and_undone() {
     wait_for(&engine, &after);
     let finished = engine.stop();
     let spans = finished.spans();
-    let of = |wanted: &[_]| -> Vec<_> {
-        let traces: Vec<&str> =
-            wanted.iter().map(|sending: &agentsight::demo::clients::Sending| sending.trace.trace_id.as_str()).collect();
-        spans.iter().filter(|span| traces.contains(&span.trace_id.as_str())).cloned().collect()
-    };
-    judge(&of(&after), &after);
 
+    let whole = spans_of(&spans, &after);
+    assert_eq!(whole.len(), after.len(), "{}", finished.stderr);
+    for (span, sending) in whole {
+        says_nothing_wrong(span, sending);
+        assert!(!is_marked(span), "{span:#?}");
+        let is_chat = sending.script.expected.attributes["gen_ai.operation.name"] == "chat";
+        assert!(!is_chat || span.attributes.contains_key("gen_ai.output.messages"), "{span:#?}");
+    }
     let drops = finished.drops();
     for cause in ["kernel.pressure_middle", "kernel.pressure_connection", "content_withheld"] {
         assert!(drops.contains_key(cause), "{cause} is not among {drops:?}\n{}", finished.stderr);
     }
-    let told: Vec<_> = ["half full", "three quarters full", "nearly full", "room again"]
-        .iter()
-        .map(|words| finished.stderr.find(words).unwrap_or_else(|| panic!("{words}: {}", finished.stderr)))
-        .collect();
+    let told = ["half full", "three quarters full", "nearly full", "room again"]
+        .map(|words| finished.stderr.find(words).unwrap_or_else(|| panic!("{words}: {}", finished.stderr)));
     assert!(told.is_sorted(), "{}", finished.stderr);
-    // Whatever a span says of an exchange under pressure is right, or it is not said.
-    for span in of(&many) {
-        let says = |name: &str| span.attributes.get(name).cloned();
-        let sending = many.iter().find(|sending| sending.trace.trace_id == span.trace_id).unwrap();
-        let facts = |name: &str| name.starts_with("gen_ai.") && !name.ends_with("messages");
-        for (name, expected) in sending.script.expected.attributes.iter().filter(|(name, _)| facts(name)) {
-            let said = says(name);
-            assert!(said.is_none() || said.as_ref() == Some(expected), "{name} is {said:?}, not {expected}");
-        }
-        let marks = ["agentsight.capture.incomplete", "agentsight.capture.content_withheld"];
-        let marked = marks.iter().any(|name| says(name) == Some(Value::Bool(true)));
-        assert!(marked || says("gen_ai.output.messages").is_some(), "{span:#?}");
+    for (span, sending) in spans_of(&spans, &many) {
+        says_nothing_wrong(span, sending);
+        assert!(is_marked(span) || span.attributes.contains_key("gen_ai.output.messages"), "{span:#?}");
     }
 }
