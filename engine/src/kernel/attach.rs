@@ -5,7 +5,6 @@ use std::{
     fs::File,
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
-    thread,
     time::{Duration, Instant},
 };
 
@@ -29,9 +28,6 @@ const LINGER: Duration = Duration::from_secs(30);
 
 /// Files that were looked at and have nothing to probe; beyond it they are looked at again.
 const USELESS_MAX: usize = 65_536;
-
-/// Threads that take probes off at once.
-const DETACHING_THREADS: usize = 32;
 
 /// Files with probes at once.
 const TARGETS_MAX: usize = 1_024;
@@ -295,7 +291,7 @@ impl Attacher {
 
     /// Takes the probes off files that nothing has mapped for a while. Returns their paths.
     pub fn detach_unused(&mut self, now: Instant) -> Vec<PathBuf> {
-        let (mut detached, mut links) = (Vec::new(), Vec::new());
+        let mut detached = Vec::new();
         self.targets.retain(|id, target| {
             let unused = target.unused_since.is_some_and(|since| now.duration_since(since) >= LINGER);
             // Events may have been lost, so the table is not believed without a look.
@@ -306,11 +302,9 @@ impl Attacher {
             };
             if !keep && target.functions > 0 {
                 detached.push(target.path.clone());
-                links.append(&mut target.links);
             }
             keep
         });
-        detach(links);
         detached
     }
 
@@ -322,22 +316,9 @@ impl Attacher {
 
     /// Takes all probes off.
     pub fn detach_all(&mut self) {
-        detach(self.targets.drain().flat_map(|(_, target)| target.links).collect());
+        self.targets.clear();
         self.backlog.clear();
     }
-}
-
-/// Takes probes off, several at once: for each the kernel waits until no CPU can be running it any
-/// more, and such waits cost the same together as alone. A Go program has twenty probes.
-fn detach(mut links: Vec<UProbeLink>) {
-    let share = links.len().div_ceil(DETACHING_THREADS).max(1);
-    thread::scope(|scope| {
-        while !links.is_empty() {
-            let share = links.split_off(links.len().saturating_sub(share));
-            // Without a thread they are dropped here, one after the other.
-            let _ = thread::Builder::new().spawn_scoped(scope, move || drop(share));
-        }
-    });
 }
 
 impl Target {
