@@ -30,6 +30,8 @@ function byHttps(agent) {
     });
 }
 
+// A program of a hundred megabytes is looked into for a moment when it is met for the first time.
+await new Promise((done) => setTimeout(done, 3000));
 await Promise.all(
   plan.connections.map(async (calls) => {
     const agent = new https.Agent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false });

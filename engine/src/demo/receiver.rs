@@ -108,7 +108,7 @@ impl Receiver {
         lock(&self.shared.spans).clone()
     }
 
-    /// The points of the last metrics request: where values are cumulative, all that there are.
+    /// The points of each metric in the last request that had it: where values are cumulative, all that there are.
     pub fn points(&self) -> Vec<Point> {
         lock(&self.shared.points).clone()
     }
@@ -161,7 +161,10 @@ fn answer(received: &Received, shared: &Shared) -> u16 {
             Ok(())
         },
         "/v1/metrics" => |body, shared| {
-            *lock(&shared.points) = points::decode(body)?;
+            let new = points::decode(body)?;
+            let mut points = lock(&shared.points);
+            points.retain(|old| new.iter().all(|point| point.metric != old.metric));
+            points.extend(new);
             Ok(())
         },
         _ => return 404,

