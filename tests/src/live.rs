@@ -1,6 +1,11 @@
 //! The frame of a live test: a mock, the engine, traffic, and the verdict.
 
-use std::{collections::HashMap, time::Duration};
+use std::{
+    collections::HashMap,
+    path::PathBuf,
+    process::{Command, Stdio},
+    time::Duration,
+};
 
 use agentsight::demo::{
     Folder,
@@ -41,6 +46,20 @@ impl Live {
         let folder = Folder::create().expect("a folder");
         let mock = Mock::start(folder.path(), []).expect("a mock");
         Self { folder, mock, _permit: None }
+    }
+
+    /// Makes a key and a certificate of its own for localhost; where they are, as PEM files.
+    pub fn certificate(&self) -> (PathBuf, PathBuf) {
+        let (key, certificate) = (self.folder.path().join("key.pem"), self.folder.path().join("certificate.pem"));
+        let made = Command::new("openssl")
+            .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout"])
+            .arg(&key)
+            .arg("-out")
+            .arg(&certificate)
+            .stderr(Stdio::null())
+            .status();
+        assert!(made.expect("openssl runs").success());
+        (key, certificate)
     }
 
     /// Starts the engine.

@@ -26,15 +26,7 @@ fn free_port() -> u16 {
 /// Serves one connection with `openssl s_server`: what comes in over TLS is on its stdout, and what is
 /// written to its stdin goes out.
 fn serve_one(live: &Live, sending: &Sending) -> u16 {
-    let (key, certificate) = (live.folder.path().join("key.pem"), live.folder.path().join("certificate.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
+    let (key, certificate) = live.certificate();
     let port = free_port();
     let mut server = Command::new("openssl")
         .args(["s_server", "-quiet", "-naccept", "1", "-accept", &format!("127.0.0.1:{port}"), "-key"])

@@ -3,7 +3,7 @@
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use agentsight::demo::{clients::Sending, mock::Mock};
@@ -143,15 +143,7 @@ fn libssl() -> PathBuf {
 /// process where it is to run, with the copy in `$LD_LIBRARY_PATH`.
 fn with_own_library(name: &str, enter: &str, delay: f64) {
     let Some(live) = Live::begin() else { return };
-    let (key, certificate) = (live.folder.path().join("key.pem"), live.folder.path().join("certificate.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.expect("openssl runs").success());
+    let (key, certificate) = live.certificate();
     let sendings = live.sendings(mixed(name, 8));
     let mut plan = plan(&live, "", &sendings);
     plan["key"] = json!(key);

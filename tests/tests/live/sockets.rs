@@ -1,9 +1,6 @@
 //! WebSockets over the system's TLS library.
 
-use std::{
-    process::{Command, Stdio},
-    time::Duration,
-};
+use std::{process::Command, time::Duration};
 
 use agentsight_tests::{
     live::{Live, mixed},
@@ -15,15 +12,7 @@ const RESPONSES: usize = 12;
 
 fn check(live: &Live, mode: &str) {
     let engine = live.engine(&[]);
-    let (key, certificate) = (live.folder.path().join("key.pem"), live.folder.path().join("certificate.pem"));
-    let made = Command::new("openssl")
-        .args(["req", "-x509", "-newkey", "rsa:2048", "-nodes", "-days", "1", "-subj", "/CN=localhost", "-keyout"])
-        .arg(&key)
-        .arg("-out")
-        .arg(&certificate)
-        .stderr(Stdio::null())
-        .status();
-    assert!(made.unwrap().success());
+    let (key, certificate) = live.certificate();
     let sendings = live.sendings(mixed(mode, 1));
     let trace = &sendings[0].trace;
     let status = Command::new("python3")
