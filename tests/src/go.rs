@@ -119,6 +119,8 @@ pub struct Sender {
     pub concurrent: usize,
     /// With `tls.Conn` alone, a connection for each request, and buffers on stacks that grow.
     pub raw: bool,
+    /// Goroutines are stopped again and again.
+    pub restless: bool,
 }
 
 /// Sends everything to `peer`, an address and its certificate, once `engine` is attached to the program,
@@ -135,6 +137,7 @@ pub fn send(
     plan["address"] = json!(peer.0);
     plan["http2"] = json!(sender.http2);
     plan["concurrent"] = json!(sender.concurrent.max(1));
+    plan["restless"] = json!(sender.restless);
     plan["mode"] = json!(if sender.raw { "raw" } else { "whole" });
     let file = folder.join("go-client.plan");
     fs::write(&file, plan.to_string()).expect("the plan is written");
@@ -166,8 +169,8 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that answers `sendings`.
-    pub fn start(program: &Path, sendings: &[Sending], folder: &Path) -> Self {
+    /// Starts a server that answers `sendings`, whose goroutines are stopped again and again if it is `restless`.
+    pub fn start(program: &Path, sendings: &[Sending], folder: &Path, restless: bool) -> Self {
         let (ca, key) = (folder.join("go-cert.pem"), folder.join("go-key.pem"));
         let names =
             ["localhost", "127.0.0.1", "*.openai.com", "*.anthropic.com", "*.openai.azure.com", "*.example.com"];
@@ -176,6 +179,7 @@ impl Server {
         fs::write(&key, made.signing_key.serialize_pem()).expect("the key is written");
         let mut plan = plan(sendings, &ca, folder);
         plan["key"] = json!(key);
+        plan["restless"] = json!(restless);
         let file = folder.join("go-server.plan");
         fs::write(&file, plan.to_string()).expect("the plan is written");
         let mut command = Command::new(program);

@@ -140,9 +140,23 @@ pub fn closed(conn: &Conn, reason: u16) {
     emit::bare(ring, &header);
 }
 
-/// Accounts for a call that moved `len` bytes at `buffer`, and copies them if they are wanted.
+/// Accounts for a call that moved `len` bytes at `buffer`, and copies them if they are wanted. What a call
+/// of the same direction and connection inside of it has accounted for is left out.
 #[inline(always)]
 pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
+    account(ssl, direction, buffer, len, entered_ns, entered_ns);
+}
+
+/// As [`transferred`], of a library whose calls are not made of each other: another call of the direction
+/// may have been accounted for since this one began, by a thread that was late to do it.
+#[inline(always)]
+pub fn transferred_alone(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
+    account(ssl, direction, buffer, len, entered_ns, u64::MAX);
+}
+
+/// `inner_since_ns`: what was accounted for later than this holds these bytes already.
+#[inline(always)]
+fn account(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64, inner_since_ns: u64) {
     let key = key(ssl);
     let found = match CONNS.get_ptr_mut(&key) {
         Some(conn) => Some(conn),
@@ -158,7 +172,7 @@ pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entere
     let conn = unsafe { &mut *conn };
     let way = (direction as usize) & 1;
     // An inner call of this direction has accounted for these bytes already.
-    if conn.accounted_ns[way] > entered_ns {
+    if conn.accounted_ns[way] > inner_since_ns {
         return;
     }
     conn.accounted_ns[way] = now;

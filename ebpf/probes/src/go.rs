@@ -1,9 +1,9 @@
 //! Uprobes on Go's `crypto/tls`: `(*Conn).Write`, `Read`, `Close` and the handshakes.
 //!
 //! Go's stacks move, so nothing may be left on them, and a uretprobe would leave its return address
-//! there: the programs for returns are put on the return instructions instead. The entries may run
-//! twice for one call, because a function whose stack is too small begins again on a larger one; the
-//! second time replaces the first.
+//! there: the programs for returns are put on the return instructions instead. The programs for entries
+//! are behind the check of the stack's size, because a function whose stack is too small, or whose
+//! goroutine is to give way, begins again; then one call would be seen as two.
 //!
 //! Two conventions: since Go 1.17 (amd64) and 1.18 (arm64) arguments and results are in registers
 //! (go.dev/s/regabi), before they are on the stack above the return address.
@@ -185,7 +185,7 @@ fn finish_write(conn_key: &ConnKey) {
 fn transferred(conn: u64, direction: u64, buffer: u64, len: u64, entered_ns: u64) {
     let direction = if direction == Direction::Write as u64 { Direction::Write } else { Direction::Read };
     if len != 0 && len >> 48 == 0 {
-        conn::transferred(conn, direction, buffer, len, entered_ns);
+        conn::transferred_alone(conn, direction, buffer, len, entered_ns);
     }
 }
 
@@ -328,7 +328,7 @@ fn register(regs: *const pt_regs, index: usize) -> u64 {
 }
 
 /// The descriptor of the running goroutine. Where arguments are on the stack it is known on entry
-/// only, on x86_64 after the instruction that loads it for the check of the stack's size.
+/// only, on x86_64 from the check of the stack's size.
 #[inline(always)]
 fn goroutine(regs: *const pt_regs, convention: Convention) -> u64 {
     // SAFETY: as in `register`.

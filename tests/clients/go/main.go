@@ -20,6 +20,7 @@ import (
 	"net"
 	"net/http"
 	"os"
+	"runtime"
 	"strings"
 	"sync"
 	"time"
@@ -49,7 +50,9 @@ type plan struct {
 	// The reader that a client reads a reply with: "whole", or "raw" for tls.Conn and a buffer on the
 	// goroutine's stack.
 	Mode string `json:"mode"`
-	Jobs []job  `json:"jobs"`
+	// Goroutines are stopped again and again, most of them where a function begins.
+	Restless bool  `json:"restless"`
+	Jobs     []job `json:"jobs"`
 }
 
 type outcome struct {
@@ -67,6 +70,14 @@ func main() {
 	check(json.Unmarshal(text, &p))
 	// A test that hangs fails instead.
 	time.AfterFunc(2*time.Minute, func() { log.Fatal("too slow") })
+	if p.Restless {
+		go func() {
+			for {
+				runtime.GC()
+				time.Sleep(100 * time.Microsecond)
+			}
+		}()
+	}
 	if os.Args[1] == "server" {
 		p.serve()
 	} else {

@@ -69,13 +69,13 @@ fn answered() -> Vec<Script> {
 }
 
 /// Both sides by Go: a span of each for every exchange, which say the same.
-fn both_sides(toolchain: Toolchain, linking: Linking, http2: bool) {
+fn both_sides(toolchain: Toolchain, linking: Linking, http2: bool, restless: bool) {
     let Some(live) = Live::begin() else { return };
     let Some(program) = go::build(toolchain, linking) else { return };
     let engine = live.engine(&["--role", "both"]);
     let sendings = live.sendings(answered());
-    let server = Server::start(&program, &sendings, live.folder.path());
-    let sender = Sender { http2, concurrent: 8, raw: false };
+    let server = Server::start(&program, &sendings, live.folder.path(), restless);
+    let sender = Sender { http2, concurrent: 8, raw: false, restless };
     let protocol = go::send(&engine, &program, (&server.address, &server.ca), sender, &sendings, live.folder.path());
     assert_eq!(protocol, if http2 { "HTTP/2.0" } else { "HTTP/1.1" });
     let traces: Vec<&str> = sendings.iter().map(|sending| sending.trace.trace_id.as_str()).collect();
@@ -99,7 +99,13 @@ fn both_sides(toolchain: Toolchain, linking: Linking, http2: bool) {
         let of_trace: Vec<_> = servers.iter().filter(|span| span.trace_id == client.trace_id).collect();
         let [server] = of_trace[..] else { panic!("{} spans of the server: {client:#?}", of_trace.len()) };
         assert_eq!(server.kind, KIND_SERVER);
-        assert_eq!((said(server), server.status), (said(client), client.status));
+        assert_eq!(
+            (said(server), server.status),
+            (said(client), client.status),
+            "{server:#?}\n{:?}\n{}",
+            finished.drops(),
+            finished.stderr
+        );
     }
     let mut drops = finished.drops();
     // A connection of somebody else's, first met in the middle, may begin with a response.
@@ -109,17 +115,23 @@ fn both_sides(toolchain: Toolchain, linking: Linking, http2: bool) {
 
 #[test]
 fn http2_by_the_systems_go() {
-    both_sides(Toolchain::System, Linking::Plain, true);
+    both_sides(Toolchain::System, Linking::Plain, true, false);
 }
 
 #[test]
 fn http2_by_the_current_go() {
-    both_sides(Toolchain::Current, Linking::Stripped, true);
+    both_sides(Toolchain::Current, Linking::Stripped, true, false);
+}
+
+/// A goroutine that is stopped where a function begins will begin it again, while others go on to read.
+#[test]
+fn http2_by_the_current_go_with_goroutines_that_are_stopped() {
+    both_sides(Toolchain::Current, Linking::Plain, true, true);
 }
 
 #[test]
 fn a_server_of_the_current_go() {
-    both_sides(Toolchain::Current, Linking::Plain, false);
+    both_sides(Toolchain::Current, Linking::Plain, false, false);
 }
 
 /// Reads into buffers on a goroutine's stack, which is moved while it grows.
