@@ -210,7 +210,7 @@ pub enum Value<'a> {
 
 impl Exchange {
     /// Shows the span's attributes, always in the same order; what is absent is not shown.
-    pub fn attributes(&self, visit: &mut dyn FnMut(&'static str, Value<'_>)) {
+    pub fn attributes(&self, visit: &mut impl FnMut(&'static str, Value<'_>)) {
         self.call.with(|call| call.attributes(visit));
         if let Some(nanos) = self.first_chunk_nano {
             visit(name::GEN_AI_RESPONSE_TIME_TO_FIRST_CHUNK, Value::Double(nanos as f64 / 1e9));
@@ -243,7 +243,7 @@ impl Exchange {
     }
 
     /// The other end of the connection; of a call that was served, it is the client.
-    fn network_attributes(&self, visit: &mut dyn FnMut(&'static str, Value<'_>)) {
+    fn network_attributes(&self, visit: &mut impl FnMut(&'static str, Value<'_>)) {
         let Some(peer) = &self.network.peer else { return };
         let port = peer.port.map(|port| Value::Int(port.into()));
         if self.role == Role::Server {
@@ -279,7 +279,7 @@ impl Exchange {
 
 impl Call<'_> {
     /// The attributes that the wire gave, in the order of the conventions' tables.
-    fn attributes(&self, visit: &mut dyn FnMut(&'static str, Value<'_>)) {
+    fn attributes(&self, visit: &mut impl FnMut(&'static str, Value<'_>)) {
         let mut show = |key, value: Option<Value<'_>>| {
             if let Some(value) = value {
                 visit(key, value);

@@ -26,6 +26,7 @@ pub mod output;
 pub mod recording;
 pub mod ring;
 pub mod semconv;
+pub mod simd;
 pub mod spool;
 pub mod sys;
 pub mod telemetry;

@@ -3,7 +3,9 @@
 use prost::encoding::encoded_len_varint;
 
 use crate::json::{Members, put_array, put_base64, put_double as put_json_double, put_long, put_object, put_string};
-use crate::wire::{FIXED64_LEN, delimited_len, put_bytes, put_double, put_message, put_prefix, put_varint, varint_len};
+use crate::wire::{
+    FIXED64_LEN, delimited_len, put_bytes, put_double, put_message, put_prefix, put_prefixes, put_varint, varint_len,
+};
 
 /// `opentelemetry.proto.common.v1.AnyValue`.
 #[derive(Clone, Copy, Debug, Default, PartialEq)]
@@ -156,8 +158,14 @@ pub(crate) fn put_key_value(field: u32, key: &str, value: AnyValue<'_>, out: &mu
             out.reserve(1 + encoded_len_varint(whole as u64) + whole);
             put_prefix(field, whole, out);
             put_bytes(1, key.as_bytes(), out);
-            put_prefix(2, len, out);
-            value.put_content(out);
+            if let AnyValue::Str(text) = value {
+                // Most are strings.
+                put_prefixes(2, 1, text.len(), out);
+                out.extend_from_slice(text.as_bytes());
+            } else {
+                put_prefix(2, len, out);
+                value.put_content(out);
+            }
         }
         None => put_message(field, 1, out, |out| {
             put_bytes(1, key.as_bytes(), out);

@@ -1,6 +1,6 @@
 //! Fields of the protobuf wire format, on top of prost's primitives.
 
-use prost::encoding::{WireType, encode_key, encode_varint, encoded_len_varint};
+use prost::encoding::{WireType, encode_key, encoded_len_varint};
 
 /// Bytes that the key of a field below 16 takes. All fields of OTLP but [`flags`] of a span are.
 ///
@@ -20,17 +20,53 @@ pub(crate) const fn varint_len(value: u64) -> usize {
 /// The length of a 64-bit field below 16.
 pub(crate) const FIXED64_LEN: usize = KEY_LEN + 8;
 
-/// The key and length that stand before `len` bytes of content.
-///
-/// Nearly all are one byte each, which go in one piece: prost's primitives ask the buffer for room
-/// byte by byte.
+/// A varint, in one piece: prost's own asks the buffer for room byte by byte.
+#[inline]
+pub(crate) fn encode_varint(mut value: u64, out: &mut Vec<u8>) {
+    if value < 0x80 {
+        out.push(value as u8);
+        return;
+    }
+    let mut bytes = [0; encoded_len_varint(u64::MAX)];
+    let mut len = 0;
+    for byte in &mut bytes {
+        len += 1;
+        *byte = value as u8 & 0x7f;
+        value >>= 7;
+        if value == 0 {
+            break;
+        }
+        *byte |= 0x80;
+    }
+    out.extend_from_slice(bytes.get(..len).unwrap_or_default());
+}
+
+/// The key of a field below 16.
+#[inline]
+const fn key(field: u32, kind: WireType) -> u8 {
+    (field << 3) as u8 | kind as u8
+}
+
+/// The key and length that stand before `len` bytes of content. Nearly all are one byte each.
 #[inline]
 pub(crate) fn put_prefix(field: u32, len: usize, out: &mut Vec<u8>) {
     if field < 16 && len < 0x80 {
-        out.extend_from_slice(&[(field << 3) as u8 | WireType::LengthDelimited as u8, len as u8]);
+        out.extend_from_slice(&[key(field, WireType::LengthDelimited), len as u8]);
     } else {
         encode_key(field, WireType::LengthDelimited, out);
         encode_varint(len as u64, out);
+    }
+}
+
+/// A prefix and, inside, another one, whose content with its prefix is all of the outer one's.
+#[inline]
+pub(crate) fn put_prefixes(outer: u32, inner: u32, len: usize, out: &mut Vec<u8>) {
+    if outer < 16 && inner < 16 && len < 0x7e {
+        let kind = WireType::LengthDelimited;
+        out.extend_from_slice(&[key(outer, kind), len as u8 + 2, key(inner, kind), len as u8]);
+    } else {
+        put_prefix(outer, delimited_len(len), out);
+        put_prefix(inner, len, out);
     }
 }
 
@@ -52,8 +88,12 @@ pub(crate) fn put_bytes_unless_empty(field: u32, bytes: &[u8], out: &mut Vec<u8>
 /// A varint field.
 #[inline]
 pub(crate) fn put_varint(field: u32, value: u64, out: &mut Vec<u8>) {
-    encode_key(field, WireType::Varint, out);
-    encode_varint(value, out);
+    if field < 16 && value < 0x80 {
+        out.extend_from_slice(&[key(field, WireType::Varint), value as u8]);
+    } else {
+        encode_key(field, WireType::Varint, out);
+        encode_varint(value, out);
+    }
 }
 
 /// A varint field without presence: absent when zero.
@@ -67,8 +107,13 @@ pub(crate) fn put_varint_unless_zero(field: u32, value: u64, out: &mut Vec<u8>) 
 /// A 64-bit field.
 #[inline]
 pub(crate) fn put_fixed64(field: u32, value: u64, out: &mut Vec<u8>) {
-    encode_key(field, WireType::SixtyFourBit, out);
-    out.extend_from_slice(&value.to_le_bytes());
+    if field < 16 {
+        let [a, b, c, d, e, f, g, h] = value.to_le_bytes();
+        out.extend_from_slice(&[key(field, WireType::SixtyFourBit), a, b, c, d, e, f, g, h]);
+    } else {
+        encode_key(field, WireType::SixtyFourBit, out);
+        out.extend_from_slice(&value.to_le_bytes());
+    }
 }
 
 /// A 64-bit field without presence: absent when zero.
@@ -100,7 +145,11 @@ pub(crate) fn put_double(field: u32, value: f64, out: &mut Vec<u8>) {
 /// it takes more or less, the content moves.
 #[inline]
 pub(crate) fn put_message(field: u32, room: usize, out: &mut Vec<u8>, content: impl FnOnce(&mut Vec<u8>)) {
-    encode_key(field, WireType::LengthDelimited, out);
+    if field < 16 {
+        out.push(key(field, WireType::LengthDelimited))
+    } else {
+        encode_key(field, WireType::LengthDelimited, out)
+    }
     let prefix = out.len();
     let start = prefix + room;
     out.resize(start, 0);
@@ -113,7 +162,7 @@ pub(crate) fn put_message(field: u32, room: usize, out: &mut Vec<u8>, content: i
         out.copy_within(start..end, prefix + width);
         out.truncate(prefix + width + len);
     }
-    encode_varint(len as u64, &mut &mut out[prefix..prefix + width]);
+    prost::encoding::encode_varint(len as u64, &mut &mut out[prefix..prefix + width]);
 }
 
 #[cfg(test)]

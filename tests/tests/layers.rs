@@ -13,6 +13,7 @@ use agentsight_tests::program::root;
 const LAYERS: &[(&str, &[&str])] = &[
     ("arena", &[]),
     ("limits", &[]),
+    ("simd", &[]),
     ("semconv", &[]),
     ("metrics", &["limits"]),
     ("telemetry", &["metrics", "limits"]),
@@ -20,7 +21,7 @@ const LAYERS: &[(&str, &[&str])] = &[
     ("network", &[]),
     ("exchange", &["arena", "semconv", "intervals", "network"]),
     ("wire", &["limits"]),
-    ("genai", &["wire", "exchange", "arena", "limits"]),
+    ("genai", &["wire", "exchange", "arena", "limits", "simd"]),
     ("sys", &["exchange"]),
     ("ring", &["sys"]),
     ("spool", &["sys", "metrics", "limits"]),
@@ -76,7 +77,7 @@ const OUTSIDE: &[&str] = &[
 ];
 
 /// Where `unsafe` may stand.
-const UNSAFE: &[&str] = &["arena", "ring", "sys", "kernel"];
+const UNSAFE: &[&str] = &["arena", "ring", "simd", "sys", "kernel"];
 
 /// A source file of the engine, without its tests and comments.
 struct Source {

@@ -1,8 +1,8 @@
 //! An exchange as an OTLP span.
 
-use agentsight_otlp::{AnyValue, Appended, Attributes, Request, Span, SpanFlags, SpanKind, Status};
+use agentsight_otlp::{AnyValue, Appended, Request, Span, SpanFlags, SpanKind, Status};
 
-use super::limit::{AttributeLimits, Limited};
+use super::limit::{AttributeLimits, Limited, Source};
 use crate::exchange::{Exchange, Role, Value};
 
 /// Appends the span of `exchange`, whose attributes keep to `limits`. `name` is scratch space.
@@ -33,8 +33,8 @@ pub fn append(exchange: &Exchange, limits: &AttributeLimits, name: &mut String, 
 /// The attributes of an exchange.
 struct Shown<'a>(&'a Exchange);
 
-impl Attributes for Shown<'_> {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+impl Source for Shown<'_> {
+    fn each(&self, visit: &mut impl FnMut(&str, AnyValue<'_>)) {
         self.0.attributes(&mut |key, value| {
             let value = match value {
                 Value::Str(text) => AnyValue::Str(text),

@@ -5,7 +5,7 @@ use bumpalo::{Bump, collections::Vec as BumpVec};
 use super::cutter::Cutter;
 use crate::{
     arena::{Family, Travelling},
-    genai::{self, BodyKind, DraftFamily},
+    genai::{self, BodyKind, DraftFamily, Extract, Extraction},
     limits::{BODY_BUFFER_KEPT_BYTES_MAX, BODY_BUFFERS_KEPT_MAX, BODY_BYTES_MAX, REASSEMBLY_BYTES_MAX},
     metrics::{Cause, Metrics},
     wire::{self, Field, coding},
@@ -25,6 +25,8 @@ pub(super) struct Pools {
     #[expect(clippy::vec_box, reason = "`Travelling` takes and gives boxes")]
     buffers: Vec<Box<Bump>>,
     cutters: Vec<Cutter>,
+    #[expect(clippy::vec_box, reason = "bodies take and give them, and are small where they move")]
+    extracts: Vec<Box<Extract>>,
     /// Bytes gathered at this moment, for [`REASSEMBLY_BYTES_MAX`].
     gathered: usize,
 }
@@ -56,8 +58,28 @@ enum Consumer {
     Lost,
     /// Gathered.
     Whole(Travelling<BytesFamily>),
+    /// A document of which what is wanted is taken out as it comes.
+    Extract(Extracting),
     /// Cut into events.
     Cut(Cutter),
+}
+
+/// A document under way, and how many of its bytes count as gathered.
+struct Extracting {
+    extract: Box<Extract>,
+    counted_bytes: usize,
+    /// Something else than spaces came.
+    begun: bool,
+}
+
+/// What has come of a body that was wanted whole.
+pub(super) enum Gathered<'b> {
+    /// It can't be had.
+    Lost,
+    /// Its bytes.
+    Bytes(&'b mut [u8]),
+    /// What is wanted of it.
+    Extract(&'b Extract),
 }
 
 /// A body that is arriving.
@@ -88,8 +110,14 @@ impl Reader<'_> {
 }
 
 impl Body {
-    /// A body of `kind` with these fields.
-    pub fn start(kind: BodyKind, fields: &[Field<'_>], pools: &mut Pools, metrics: &Metrics) -> Self {
+    /// A body of `kind` with these fields. Of a document, `extraction` may be all that is wanted.
+    pub fn start(
+        kind: BodyKind,
+        extraction: Option<Extraction>,
+        fields: &[Field<'_>],
+        pools: &mut Pools,
+        metrics: &Metrics,
+    ) -> Self {
         if kind == BodyKind::Skip {
             return Self::skip();
         }
@@ -99,13 +127,15 @@ impl Body {
         };
         let idle = pools.cutters.iter().rposition(|cutter| cutter.kind() == kind);
         let cutter = idle.map(|at| pools.cutters.swap_remove(at)).or_else(|| Cutter::new(kind));
-        let consumer = cutter.map_or_else(
-            || {
-                let arena = pools.buffers.pop().unwrap_or_default();
-                Consumer::Whole(Travelling::new(arena, |arena| BumpVec::new_in(arena)))
-            },
-            Consumer::Cut,
-        );
+        let consumer = match (cutter, extraction) {
+            (Some(cutter), _) => Consumer::Cut(cutter),
+            (None, Some(extraction)) => {
+                let mut extract = pools.extracts.pop().unwrap_or_default();
+                extract.begin(extraction);
+                Consumer::Extract(Extracting { extract, counted_bytes: 0, begun: false })
+            }
+            (None, None) => Consumer::whole(pools),
+        };
         let length = wire::field(fields, "content-length").and_then(|length| std::str::from_utf8(length).ok());
         let expected_bytes = length.and_then(|length| length.parse().ok()).unwrap_or(0);
         Self { coding, consumer, guesses: false, expected_bytes }
@@ -134,16 +164,36 @@ impl Body {
         }
         let mut chunks = 0;
         let mut too_large = false;
-        let mut consume = |bytes: &[u8]| match consumer {
-            Consumer::Skip | Consumer::Lost => {}
-            Consumer::Whole(gathered) => {
-                too_large |= !gather(gathered, bytes, *expected_bytes, &mut pools.gathered);
-                if too_large {
-                    *consumer = Consumer::Lost;
+        let mut consume = |bytes: &[u8]| {
+            if let Consumer::Extract(extracting) = consumer
+                && !extracting.begun
+            {
+                let Some(first) = bytes.trim_ascii_start().first() else { return };
+                extracting.begun = matches!(first, b'{' | b'[');
+                if !extracting.begun {
+                    // Something else than was announced; whoever reads it finds out what.
+                    std::mem::replace(consumer, Consumer::whole(pools)).put_back(pools);
                 }
             }
-            Consumer::Cut(cutter) => {
-                cutter.feed(bytes, |name, data| chunks += u64::from(reader.event(name, data)));
+            match consumer {
+                Consumer::Skip | Consumer::Lost => {}
+                Consumer::Whole(gathered) => {
+                    if !gather(gathered, bytes, *expected_bytes, &mut pools.gathered) {
+                        too_large = true;
+                        *consumer = Consumer::Lost;
+                    }
+                }
+                Consumer::Extract(Extracting { extract, counted_bytes, .. }) => {
+                    extract.feed(bytes);
+                    let held = extract.held_bytes();
+                    if !pools.recount(counted_bytes, held) || held > BODY_BYTES_MAX {
+                        too_large = true;
+                        std::mem::replace(consumer, Consumer::Lost).put_back(pools);
+                    }
+                }
+                Consumer::Cut(cutter) => {
+                    cutter.feed(bytes, |name, data| chunks += u64::from(reader.event(name, data)));
+                }
             }
         };
         let decoded = if coding.is_identity() {
@@ -179,22 +229,25 @@ impl Body {
         consumer.put_back(pools);
     }
 
-    /// The body ended. A gathered one is given to `whole`, or `None` when it was lost; of a stream,
-    /// what an unfinished last event held is handed on. True when something of the body was lost.
+    /// The body ended. What was wanted whole is given to `whole`, as far as it is there; of a stream, what an unfinished last event held is handed on. True when something of the body was lost.
     pub fn finish(
         mut self,
         pools: &mut Pools,
         reader: &mut Reader<'_>,
-        whole: impl FnOnce(&mut Reader<'_>, Option<&mut [u8]>),
+        whole: impl FnOnce(&mut Reader<'_>, Gathered<'_>),
     ) -> bool {
         let mut lost = false;
         match &mut self.consumer {
             Consumer::Skip => {}
             Consumer::Lost => {
                 lost = true;
-                whole(reader, None);
+                whole(reader, Gathered::Lost);
             }
-            Consumer::Whole(gathered) => gathered.with_mut(|_, bytes| whole(reader, Some(bytes))),
+            Consumer::Whole(gathered) => gathered.with_mut(|_, bytes| whole(reader, Gathered::Bytes(bytes))),
+            Consumer::Extract(Extracting { extract, .. }) => {
+                extract.finish();
+                whole(reader, Gathered::Extract(extract));
+            }
             Consumer::Cut(cutter) => {
                 let skipped = cutter.finish(|name, data| {
                     reader.event(name, data);
@@ -217,6 +270,12 @@ impl Body {
 }
 
 impl Consumer {
+    /// Gathers, from the first byte on.
+    fn whole(pools: &mut Pools) -> Self {
+        let arena = pools.buffers.pop().unwrap_or_default();
+        Self::Whole(Travelling::new(arena, |arena| BumpVec::new_in(arena)))
+    }
+
     fn put_back(self, pools: &mut Pools) {
         match self {
             Self::Whole(gathered) => {
@@ -225,6 +284,13 @@ impl Consumer {
                 if pools.buffers.len() < BODY_BUFFERS_KEPT_MAX && arena.allocated_bytes() <= BODY_BUFFER_KEPT_BYTES_MAX
                 {
                     pools.buffers.push(arena);
+                }
+            }
+            Self::Extract(Extracting { extract, counted_bytes, .. }) => {
+                pools.gathered = pools.gathered.saturating_sub(counted_bytes);
+                let is_kept = extract.capacity_bytes() <= BODY_BUFFER_KEPT_BYTES_MAX;
+                if pools.extracts.len() < BODY_BUFFERS_KEPT_MAX && is_kept {
+                    pools.extracts.push(extract);
                 }
             }
             Self::Cut(mut cutter) if pools.cutters.len() < BODY_BUFFERS_KEPT_MAX => {

@@ -4,7 +4,11 @@ use std::sync::Arc;
 
 use bumpalo::Bump;
 
-use super::{Outlet, Shared, body::Body, context::Context};
+use super::{
+    Outlet, Shared,
+    body::{Body, Gathered},
+    context::Context,
+};
 use crate::{
     arena::{Family, Travelling},
     exchange::{Call, CallFamily, Exchange, Role, TraceContext},
@@ -51,10 +55,11 @@ impl Pending {
         let trace = trace(trace_parent(head.fields), sequence, context);
         let draft = draft(head, context);
         let wants_body = |draft: &&Travelling<DraftFamily>| draft.with(|draft| draft.wants_request_body());
-        let request_body = draft
-            .as_ref()
-            .filter(wants_body)
-            .map(|_| Body::start(BodyKind::Json, head.fields, &mut context.shared.pools, &context.shared.metrics));
+        let request_body = draft.as_ref().filter(wants_body).map(|draft| {
+            let extraction = draft.with(|draft| draft.request_extraction());
+            let Shared { pools, metrics, .. } = &mut *context.shared;
+            Body::start(BodyKind::Json, extraction, head.fields, pools, metrics)
+        });
         Self { request_body, ..Self::new(draft, trace, context) }
     }
 
@@ -160,7 +165,8 @@ impl Pending {
         if let Some(draft) = &mut self.draft {
             let kind = draft.with_mut(|arena, draft| draft.response_head(arena, head));
             let kind = if has_body { kind } else { BodyKind::Skip };
-            self.response_body = Some(Body::start(kind, head.fields, &mut shared.pools, &shared.metrics));
+            let extraction = draft.with(|draft| draft.response_extraction());
+            self.response_body = Some(Body::start(kind, extraction, head.fields, &mut shared.pools, &shared.metrics));
         }
     }
 
@@ -187,11 +193,13 @@ impl Pending {
         self.response_ended = Some((ended, now_ns));
         let (Some(body), Some(draft)) = (self.response_body.take(), &mut self.draft) else { return };
         let (pools, mut reader) = shared.reader(draft);
-        self.incomplete |= body.finish(pools, &mut reader, |reader, bytes| {
+        self.incomplete |= body.finish(pools, &mut reader, |reader, gathered| {
             let (scratch, options) = (&mut *reader.scratch, reader.options);
-            if let Some(bytes) = bytes {
-                reader.draft.with_mut(|arena, draft| draft.response_body(arena, bytes, scratch, options));
-            }
+            reader.draft.with_mut(|arena, draft| match gathered {
+                Gathered::Lost => {}
+                Gathered::Bytes(bytes) => draft.response_body(arena, bytes, scratch, options),
+                Gathered::Extract(extract) => draft.response_extract(arena, extract, scratch),
+            });
         });
     }
 
@@ -211,11 +219,12 @@ impl Pending {
         match self.request_body.take() {
             Some(body) if whole => {
                 let (pools, mut reader) = shared.reader(draft);
-                let lost = body.finish(pools, &mut reader, |reader, bytes| {
+                let lost = body.finish(pools, &mut reader, |reader, gathered| {
                     let (scratch, options) = (&mut *reader.scratch, reader.options);
-                    verdict = reader.draft.with_mut(|arena, draft| match bytes {
-                        Some(bytes) => draft.request_body(arena, bytes, scratch, options),
-                        None => draft.request_body_lost(),
+                    verdict = reader.draft.with_mut(|arena, draft| match gathered {
+                        Gathered::Bytes(bytes) => draft.request_body(arena, bytes, scratch, options),
+                        Gathered::Extract(extract) => draft.request_extract(arena, extract, scratch),
+                        Gathered::Lost => draft.request_body_lost(),
                     });
                 });
                 self.incomplete |= lost;

@@ -5,10 +5,10 @@ use bumpalo::Bump;
 use super::{
     base64,
     content::Content,
-    dialect::{DIALECTS, Dialect},
+    dialect::{DIALECTS, Dialect, Plans},
     facts::{Facts, Sum},
     failure,
-    json::{Json, Scratch},
+    json::{Extract, Extraction, Json, Scratch, Shape},
     provider,
     route::{self, Target},
     trace_context,
@@ -183,9 +183,34 @@ impl<'a> Draft<'a> {
         let verdict = if self.content.is_some() {
             scratch.parse(body, |json| self.request_json(arena, json))
         } else {
-            scratch.look(body, |json| self.request_json(arena, json))
+            scratch.look(body, self.request_shape(), |json| self.request_json(arena, json))
         };
         verdict.unwrap_or(if self.sure { self.known() } else { Verdict::NotACall })
+    }
+
+    /// What is wanted of the request's body, if it is enough to hand over an extract of it.
+    pub fn request_extraction(&self) -> Option<Extraction> {
+        self.request_shape().filter(|_| self.content.is_none()).map(Extraction)
+    }
+
+    /// [`Self::request_body`] for an extract.
+    pub fn request_extract(&mut self, arena: &'a Bump, extract: &Extract, scratch: &mut Scratch) -> Verdict {
+        scratch.look_at_extract(extract, |json| self.request_json(arena, json)).unwrap_or_else(|| self.known())
+    }
+
+    /// What is wanted of a whole response's body, if it is enough to hand over an extract of it.
+    pub fn response_extraction(&self) -> Option<Extraction> {
+        self.response_shape().filter(|_| self.content.is_none()).map(Extraction)
+    }
+
+    /// [`Self::response_body`] for an extract.
+    pub fn response_extract(&mut self, arena: &'a Bump, extract: &Extract, scratch: &mut Scratch) {
+        let _no_json = scratch.look_at_extract(extract, |json| self.response_json(arena, json));
+    }
+
+    /// What is wanted of a request's body. Where the path leaves a doubt, anything may be looked at.
+    pub(super) fn request_shape(&self) -> Option<&'static Shape> {
+        self.dialect.filter(|_| self.sure).and_then(|dialect| Plans::of(dialect).request.shape.bounded())
     }
 
     pub(super) fn request_json(&mut self, arena: &'a Bump, json: Json<'_>) -> Verdict {
@@ -197,7 +222,7 @@ impl<'a> Draft<'a> {
             self.dialect = fitting.or_else(|| anthropic().filter(|dialect| (dialect.fits)(json))).or_else(claiming);
         }
         let Some(dialect) = self.dialect else { return Verdict::NotACall };
-        self.facts.read(arena, json, dialect.request);
+        self.facts.read(arena, json, Plans::of(dialect).request);
         if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
             content.request(arena, &mut self.facts.call, reader, json);
         }
@@ -265,8 +290,14 @@ impl<'a> Draft<'a> {
         let _no_json = if self.content.is_some() {
             scratch.parse(body, |json| self.response_json(arena, json))
         } else {
-            scratch.look(body, |json| self.response_json(arena, json))
+            scratch.look(body, self.response_shape(), |json| self.response_json(arena, json))
         };
+    }
+
+    /// What is wanted of a whole response's body.
+    fn response_shape(&self) -> Option<&'static Shape> {
+        let dialect = self.dialect.filter(|dialect| !self.may_be_corrected(dialect));
+        dialect.and_then(|dialect| Plans::of(dialect).response.shape.bounded())
     }
 
     fn response_json(&mut self, arena: &'a Bump, json: Json<'_>) {
@@ -278,16 +309,20 @@ impl<'a> Draft<'a> {
             self.facts.fail(arena, failure.kind);
         }
         let dialect = self.corrected(dialect, json);
-        self.facts.read(arena, json, dialect.response);
+        self.facts.read(arena, json, Plans::of(dialect).response);
         if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
             content.response(arena, reader, json);
         }
         self.facts.ended = true;
     }
 
+    fn may_be_corrected(&self, dialect: &Dialect) -> bool {
+        !self.sure && dialect.name == "openai.responses"
+    }
+
     /// At an unknown path, `input` may be for embeddings, which the response shows.
     fn corrected(&mut self, dialect: &'static Dialect, json: Json<'_>) -> &'static Dialect {
-        if self.sure || dialect.name != "openai.responses" {
+        if !self.may_be_corrected(dialect) {
             return dialect;
         }
         let embeds = json.get("object").and_then(Json::text) == Some("list") && json.get("data").is_some();
@@ -334,7 +369,7 @@ impl<'a> Draft<'a> {
             let unwrapped = if memchr::memchr(b'\\', data).is_some() {
                 scratch.parse_copy(data, |json| unwrap(json, &mut decoded))
             } else {
-                scratch.look(data, |json| unwrap(json, &mut decoded))
+                scratch.look(data, None, |json| unwrap(json, &mut decoded))
             };
             if unwrapped.flatten().is_some() {
                 self.document(arena, dialect, name, &decoded, scratch);
@@ -362,7 +397,8 @@ impl<'a> Draft<'a> {
             let _no_json = if self.content.is_some() {
                 scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json))
             } else {
-                scratch.look(data, |json| self.event_json(arena, dialect, name, json))
+                let shape = Plans::of(dialect).event.shape.bounded();
+                scratch.look(data, shape, |json| self.event_json(arena, dialect, name, json))
             };
         }
     }
@@ -373,7 +409,7 @@ impl<'a> Draft<'a> {
         } else if name == b"error" || self.status_failed {
             self.facts.fail(arena, failure::of_body(json).kind);
         }
-        self.facts.read(arena, json, dialect.event);
+        self.facts.read(arena, json, Plans::of(dialect).event);
         if let (Some(content), Some(reader)) = (&mut self.content, dialect.content) {
             content.event(arena, reader, json);
         }

@@ -2,11 +2,7 @@
 
 use bumpalo::Bump;
 
-use super::{
-    failure,
-    json::{Json, key_bit},
-    text::List,
-};
+use super::{failure, json::Json, plan::Plan, text::List};
 use crate::{
     exchange::Call,
     limits::{LIST_MAX, TEXT_BYTES_MAX, TEXTS_BYTES_MAX},
@@ -159,30 +155,36 @@ impl<'a> Facts<'a> {
         &mut self.call
     }
 
-    /// Takes from `json` what `rules` say.
-    pub fn read(&mut self, arena: &'a Bump, json: Json<'_>, rules: &[Rule]) {
-        let bits = json.key_bits();
-        for rule in rules {
-            if rule.keys.is_empty() {
-                let _useful = self.set(arena, json, rule.to);
+    /// Takes from `json` what the rules of `plan` say.
+    pub fn read(&mut self, arena: &'a Bump, json: Json<'_>, plan: &'static Plan) {
+        let places = json.places(plan.shape);
+        for step in &plan.steps {
+            if step.slots.is_empty() {
+                let _useful = self.set(arena, json, step.to, step.inside);
             }
-            if bits & rule.bits == 0 {
+            if places.present & step.bits == 0 {
                 continue;
             }
-            let mut values = rule.keys.iter().filter_map(|key| json.get(key)).filter(|value| !value.is_null());
-            let _first_that_fits = values.any(|value| self.set(arena, value, rule.to).is_some());
+            let values = step.slots.iter().filter_map(|slot| places.value(usize::from(*slot)));
+            let mut values = values.filter(|value| !value.is_null());
+            let _first_that_fits = values.any(|value| self.set(arena, value, step.to, step.inside).is_some());
         }
     }
 
-    /// Takes the attribute `to` from `value`; `None` when the value is of no use for it.
-    fn set(&mut self, arena: &'a Bump, value: Json<'_>, to: To) -> Option<()> {
+    /// Takes the attribute `to` from `value`, in which there may be objects that are read by the plan
+    /// `inside`; `None` when the value is of no use for it.
+    fn set(&mut self, arena: &'a Bump, value: Json<'_>, to: To, inside: Option<&'static Plan>) -> Option<()> {
         match to {
-            To::Inside(rules) => {
+            To::Inside(_) => {
                 value.is_object().then_some(())?;
-                self.read(arena, value, rules);
+                self.read(arena, value, inside?);
             }
-            To::Each(rules) => value.items().take(LIST_MAX).for_each(|item| self.read(arena, item, rules)),
-            To::Custom(read) => read(self, arena, value),
+            To::Each(_) => {
+                let plan = inside?;
+                value.items().take(LIST_MAX).for_each(|item| self.read(arena, item, plan));
+            }
+            To::First(_) => self.read(arena, value.items().next().unwrap_or(value), inside?),
+            To::Custom(read) | To::Seeing(_, read) => read(self, arena, value),
             To::RequestModel => self.call.request_model = Some(self.keep(arena, value.text()?)?),
             To::MaxTokens => self.call.max_tokens = Some(value.int()?),
             To::Temperature => self.call.temperature = Some(value.float()?),
@@ -270,25 +272,31 @@ fn output_type(format: &str) -> Option<&'static str> {
 pub(super) struct Rule {
     /// The first of these that is there with a value of the right type counts.
     pub keys: &'static [&'static str],
-    /// [`key_bit`] of each.
-    bits: u64,
+    /// Of a rule for the object itself, the paths of what it looks at; none for all that there is.
+    pub sees: &'static [&'static [&'static str]],
     /// What becomes of the value.
     pub to: To,
 }
 
-/// Shorthand for a [`Rule`].
-pub(super) const fn rule(keys: &'static [&'static str], to: To) -> Rule {
-    let (mut bits, mut at) = (0, 0);
-    while at < keys.len() {
-        bits |= key_bit(keys[at].as_bytes());
-        at += 1;
+impl Rule {
+    /// The rules of the objects in the value.
+    pub fn inside(&self) -> Option<&'static [Rule]> {
+        match self.to {
+            To::Inside(rules) | To::Each(rules) | To::First(rules) => Some(rules),
+            _ => None,
+        }
     }
-    Rule { keys, bits, to }
 }
 
-/// The object itself, for what takes several of its fields to know.
-pub(super) const fn whole(to: To) -> Rule {
-    Rule { keys: &[], bits: 0, to }
+/// Shorthand for a [`Rule`].
+pub(super) const fn rule(keys: &'static [&'static str], to: To) -> Rule {
+    Rule { keys, sees: &[], to }
+}
+
+/// The object itself, for what takes several of its fields to know: those at the paths that it `sees`, or
+/// any.
+pub(super) const fn whole(sees: &'static [&'static [&'static str]], to: To) -> Rule {
+    Rule { keys: &[], sees, to }
 }
 
 /// What a field is.
@@ -298,6 +306,10 @@ pub(super) enum To {
     Inside(&'static [Rule]),
     /// An array of objects.
     Each(&'static [Rule]),
+    /// An object, or the first one of an array.
+    First(&'static [Rule]),
+    /// Objects in an array, of which these keys are looked at.
+    Seeing(&'static [&'static str], for<'a> fn(&mut Facts<'a>, &'a Bump, Json<'_>)),
     /// Something that takes more than a look.
     Custom(for<'a> fn(&mut Facts<'a>, &'a Bump, Json<'_>)),
     RequestModel,

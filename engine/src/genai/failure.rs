@@ -1,6 +1,6 @@
 //! What went wrong, in the provider's words: `error.type`.
 
-use super::json::{Json, key_bit};
+use super::json::Json;
 
 /// Longest error type that is taken for one.
 const ERROR_TYPE_BYTES_MAX: usize = 64;
@@ -19,15 +19,27 @@ pub(super) fn of_body<'t>(body: Json<'t>) -> Failure<'t> {
     reported(body).unwrap_or_else(|| Failure { kind: kind(body) })
 }
 
+/// What is asked of a body or an event here; its type also tells which event it is.
+pub(super) const PATHS: &[&[&str]] = &[
+    &["error"],
+    &["x_groq", "error"],
+    &["response", "error"],
+    &["code"],
+    &["type"],
+    &["status"],
+    &["error_type"],
+    &["__type"],
+];
+
 /// The error that a body or an event reports, whatever the status says.
 pub(super) fn reported<'t>(body: Json<'t>) -> Option<Failure<'t>> {
     // Everybody's place for it, Groq's, and that of the Responses API's events.
-    const PLACES: [&[&str]; 3] = [&["error"], &["x_groq", "error"], &["response", "error"]];
-    let bits = body.key_bits();
-    let is_there = |place: &&&[&str]| place.first().is_some_and(|key| bits & key_bit(key.as_bytes()) != 0);
-    let error = PLACES.iter().filter(is_there).find_map(|place| body.at(place).filter(|error| is_error(*error)));
+    let [error, groq, response, name] = body.find(["error", "x_groq", "response", "type"]);
+    let inside = |place: Option<Json<'t>>| place.and_then(|place| place.get("error"));
+    let errors = || [error, inside(groq), inside(response)].into_iter().flatten();
+    let error = errors().find(|error| is_error(*error));
     // The Responses API's own event for errors has no object inside.
-    let plain = || (body.get("type").and_then(Json::text) == Some("error")).then_some(body);
+    let plain = || (name.and_then(Json::text) == Some("error")).then_some(body);
     let error = error.or_else(plain)?;
     let word = || error.text().filter(|text| is_word(text));
     Some(Failure { kind: kind(error).or_else(word).or_else(|| kind(body)) })

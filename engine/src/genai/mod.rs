@@ -19,6 +19,7 @@ pub mod exercise;
 mod facts;
 mod failure;
 mod json;
+mod plan;
 mod provider;
 mod route;
 mod skim;
@@ -37,6 +38,6 @@ mod draft_tests;
 mod testing;
 
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
-pub use json::Scratch;
+pub use json::{Extract, Extraction, Scratch};
 pub use socket::{SocketEvent, Upgrade};
 pub use trace_context::{TraceParent, trace_parent};

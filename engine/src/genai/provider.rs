@@ -1,5 +1,9 @@
 //! Whose API a host is: `gen_ai.provider.name`.
 
+use std::sync::LazyLock;
+
+use super::json::{Inside, Shape};
+
 /// `gen_ai.provider.name` of OpenAI.
 pub(super) const OPENAI: &str = "openai";
 /// Of Azure OpenAI.
@@ -64,36 +68,32 @@ const RULES: &[Rule] = &[
 /// a host that no rule knows.
 pub(super) fn of(host: &str, path: &str) -> Option<&'static str> {
     let host = host.strip_suffix('.').unwrap_or(host);
+    // No pattern before such a rule fits its name.
+    let (hosts, names) = &*EXACT;
+    if let Some(name) = hosts.slot(host.as_bytes()).and_then(|slot| names.get(slot)) {
+        return Some(name);
+    }
     // Clients that join base URL and path carelessly send `//openai/…`.
     let path = path.trim_start_matches('/');
-    RULES
-        .iter()
-        .zip(&LITERALS)
-        .find(|(Rule(pattern, prefix, _), literal)| {
-            // Rules out almost every rule at once.
-            host.ends_with(**literal) && host_matches(pattern, host) && path.starts_with(prefix.trim_start_matches('/'))
-        })
-        .map(|(Rule(_, _, name), _)| *name)
+    let found = PATTERNS.iter().find(|(ending, Rule(pattern, prefix, _))| {
+        // Rules out almost every rule at once.
+        host.ends_with(ending) && host_matches(pattern, host) && path.starts_with(prefix.trim_start_matches('/'))
+    });
+    found.map(|(_, Rule(_, _, name))| *name)
 }
 
-/// What follows the last star of each rule's pattern.
-const LITERALS: [&str; RULES.len()] = {
-    let mut literals = [""; RULES.len()];
-    let mut at = 0;
-    while at < literals.len() {
-        literals[at] = literal(RULES[at].0);
-        at += 1;
-    }
-    literals
-};
+/// Rules for one host and any path, by slot.
+static EXACT: LazyLock<(Shape, Vec<&str>)> = LazyLock::new(|| {
+    let rules = || RULES.iter().filter(|Rule(pattern, prefix, _)| !pattern.contains('*') && prefix.is_empty());
+    let hosts = rules().map(|Rule(host, ..)| (*host, Inside::All));
+    (Shape::new(hosts, false), rules().map(|Rule(_, _, name)| *name).collect())
+});
 
-const fn literal(pattern: &'static str) -> &'static str {
-    let mut at = pattern.len();
-    while at > 0 && pattern.as_bytes()[at - 1] != b'*' {
-        at -= 1;
-    }
-    pattern.split_at(at).1
-}
+/// The other rules, each with what follows the last star of its pattern.
+static PATTERNS: LazyLock<Vec<(&str, &Rule)>> = LazyLock::new(|| {
+    let others = RULES.iter().filter(|Rule(pattern, prefix, _)| pattern.contains('*') || !prefix.is_empty());
+    others.map(|rule| (rule.0.rsplit('*').next().unwrap_or_default(), rule)).collect()
+});
 
 fn host_matches(pattern: &str, host: &str) -> bool {
     let Some(suffix) = pattern.strip_prefix("**") else { return labels_match(pattern, host) };

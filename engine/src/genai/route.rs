@@ -1,11 +1,12 @@
 //! Where a request goes: host, port, path, and the dialect that its path belongs to.
 
-use std::sync::OnceLock;
+use std::{cmp::Reverse, sync::LazyLock};
 
 use bumpalo::Bump;
 
 use super::{
     dialect::{DIALECTS, Dialect, Route},
+    json::{Inside, Shape},
     provider,
 };
 use crate::{
@@ -117,97 +118,156 @@ pub(super) struct Matched<'h> {
 
 /// The dialect that `target` belongs to: of several, the one with the longest path.
 pub(super) fn dialect<'h>(method: &[u8], target: &Target<'h>, provider: &str) -> Option<Matched<'h>> {
-    static ROUTES: OnceLock<Vec<Prepared>> = OnceLock::new();
-    let routes = ROUTES.get_or_init(|| {
-        let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
-        routes.map(|(dialect, route)| Prepared::new(dialect, route)).collect()
-    });
-    let mut segments = target.segments().rev();
-    let (last, before) = (segments.next()?, segments.next());
-    let (len, byte) = (last.len(), last.bytes().next_back());
-    routes
-        .iter()
-        .filter(|prepared| prepared.before.is_none() || prepared.before == before)
-        .filter(|prepared| match prepared.end {
-            End::Literal(literal, end) => literal.len() == len && Some(end) == byte && literal == last,
-            End::Pattern(end) => end.is_none() || end == byte,
-        })
-        .map(|prepared| (prepared.dialect, prepared.route))
-        .filter(|(_, route)| route.method.as_bytes() == method && route.only.is_none_or(|only| only == provider))
-        .filter_map(|(dialect, route)| {
-            let (segments, model) = matches(route.path, target)?;
-            Some((segments, Matched { dialect, route, model }))
-        })
+    static ROUTES: LazyLock<Routes> = LazyLock::new(Routes::new);
+    let ends = Ends::of(target.path);
+    let mut best: Option<(&Prepared, Option<&str>)> = None;
+    for prepared in ROUTES.ending_with(ends.segments().first()?) {
+        let Some(model) = prepared.matches(ends.segments()) else { continue };
+        let Prepared { route, .. } = prepared;
+        let is_meant = route.method.as_bytes() == method && route.only.is_none_or(|only| only == provider);
         // The first of equals, so that the order of dialects counts.
-        .reduce(|best, other| if other.0 > best.0 { other } else { best })
-        .map(|(_, matched)| matched)
+        let rank = |prepared: &Prepared| (prepared.segments.len(), Reverse(prepared.place));
+        if is_meant && best.is_none_or(|(best, _)| rank(prepared) > rank(best)) {
+            best = Some((prepared, model));
+        }
+    }
+    best.map(|(prepared, model)| Matched { dialect: prepared.dialect, route: prepared.route, model })
 }
 
-/// A route with what rules it out at a glance.
+/// Segments of a route at the most.
+const SEGMENTS_MAX: usize = 8;
+
+/// The last segments of a path, the last one first; doubled slashes don't count.
+struct Ends<'h> {
+    segments: [&'h str; SEGMENTS_MAX],
+    count: usize,
+}
+
+impl<'h> Ends<'h> {
+    fn of(path: &'h str) -> Self {
+        let mut ends = Self { segments: [""; SEGMENTS_MAX], count: 0 };
+        let mut end = path.len();
+        for (at, byte) in path.bytes().enumerate().rev() {
+            if byte != b'/' {
+                continue;
+            }
+            if at + 1 < end {
+                let (Some(to), Some(segment)) = (ends.segments.get_mut(ends.count), path.get(at + 1..end)) else {
+                    break;
+                };
+                *to = segment;
+                ends.count += 1;
+            }
+            end = at;
+        }
+        ends
+    }
+
+    fn segments(&self) -> &[&'h str] {
+        self.segments.get(..self.count).unwrap_or_default()
+    }
+}
+
+/// All routes by how they end.
+struct Routes {
+    /// Last segments that are no patterns; in the slot of each, the routes that end with it.
+    literals: Shape,
+    by_literal: Vec<Vec<Prepared>>,
+    /// Routes whose last segment holds a name.
+    patterns: Vec<Prepared>,
+}
+
+impl Routes {
+    fn new() -> Self {
+        let (mut literals, mut by_literal, mut patterns): (Vec<&str>, Vec<Vec<_>>, Vec<_>) = Default::default();
+        let routes = DIALECTS.iter().flat_map(|dialect| dialect.routes.iter().map(move |route| (*dialect, route)));
+        for (place, (dialect, route)) in routes.enumerate() {
+            let segments: Vec<_> = route.path.rsplit('/').map(Segment::of).collect();
+            assert!(segments.len() <= SEGMENTS_MAX, "{}", route.path);
+            let last = segments.first().copied();
+            let prepared = Prepared { segments, dialect, route, place };
+            match last {
+                Some(Segment::Literal(last)) => match literals.iter().position(|literal| *literal == last) {
+                    Some(at) => by_literal[at].push(prepared),
+                    None => {
+                        literals.push(last);
+                        by_literal.push(vec![prepared]);
+                    }
+                },
+                _ => patterns.push(prepared),
+            }
+        }
+        let keys = literals.into_iter().map(|literal| (literal, Inside::All));
+        Self { literals: Shape::new(keys, false), by_literal, patterns }
+    }
+
+    /// Those that may end with the segment `last`.
+    fn ending_with(&self, last: &str) -> impl Iterator<Item = &Prepared> {
+        let literal = self.literals.slot(last.as_bytes()).and_then(|slot| self.by_literal.get(slot));
+        let byte = last.bytes().next_back();
+        let may_match = move |prepared: &&Prepared| match prepared.segments.first() {
+            Some(Segment::Named { suffix, .. }) => suffix.is_empty() || suffix.bytes().next_back() == byte,
+            _ => false,
+        };
+        literal.into_iter().flatten().chain(self.patterns.iter().filter(may_match))
+    }
+}
+
+/// A route, taken apart.
 struct Prepared {
-    end: End,
-    /// The segment before the last, if there is one without a name.
-    before: Option<&'static str>,
+    /// The last one first.
+    segments: Vec<Segment>,
     dialect: &'static Dialect,
     route: &'static Route,
+    /// Its place among all routes.
+    place: usize,
+}
+
+/// A segment of a route's path.
+#[derive(Clone, Copy)]
+enum Segment {
+    /// It is this.
+    Literal(&'static str),
+    /// Anything, and then this.
+    Named { name: &'static str, suffix: &'static str },
+}
+
+impl Segment {
+    fn of(segment: &'static str) -> Self {
+        let named = segment.strip_prefix('{').and_then(|rest| rest.split_once('}'));
+        named.map_or(Self::Literal(segment), |(name, suffix)| Self::Named { name, suffix })
+    }
 }
 
 impl Prepared {
-    fn new(dialect: &'static Dialect, route: &'static Route) -> Self {
-        let before = route.path.rsplit('/').nth(1).filter(|segment| !segment.contains('{'));
-        Self { end: End::of(route.path), before, dialect, route }
-    }
-}
-
-/// How a route's path ends.
-enum End {
-    /// With this segment, which has this last byte.
-    Literal(&'static str, u8),
-    /// With one that holds a name, and this last byte, if it is not part of the name.
-    Pattern(Option<u8>),
-}
-
-impl End {
-    fn of(path: &'static str) -> Self {
-        let segment = path.rsplit('/').next().unwrap_or("");
-        match segment.bytes().next_back() {
-            Some(end) if !segment.starts_with('{') => Self::Literal(segment, end),
-            end => Self::Pattern(end.filter(|end| *end != b'}')),
-        }
-    }
-}
-
-/// How many segments of `pattern` the path ends with, and the model among them.
-fn matches<'h>(pattern: &str, target: &Target<'h>) -> Option<(usize, Option<&'h str>)> {
-    let mut segments = target.segments().rev();
-    let mut model = None;
-    let mut count = 0;
-    for expect in pattern.rsplit('/') {
-        let segment = segments.next()?;
-        count += 1;
-        let Some(rest) = expect.strip_prefix('{') else {
-            if segment != expect {
-                return None;
-            }
-            continue;
-        };
-        let (name, suffix) = rest.split_once('}')?;
-        // Clients may encode the colon of `model:verb`.
-        let value = segment
-            .strip_suffix(suffix)
-            .or_else(|| segment.strip_suffix(suffix.strip_prefix(':')?)?.strip_suffix("%3A"))?;
-        if value.is_empty() {
+    /// The model that the path names, if it ends like this.
+    fn matches<'h>(&self, ends: &[&'h str]) -> Option<Option<&'h str>> {
+        let mut model = None;
+        if self.segments.len() > ends.len() {
             return None;
         }
-        match name {
-            "model" if value == "count-tokens" => return None,
-            "model" => model = Some(value),
-            // Others have responses too; OpenAI's begin like this, wherever they are served.
-            "response" if !value.starts_with("resp_") => return None,
-            _ => {}
+        for (segment, expect) in ends.iter().zip(&self.segments) {
+            match *expect {
+                Segment::Literal(literal) if *segment == literal => {}
+                Segment::Literal(_) => return None,
+                Segment::Named { name, suffix } => {
+                    // Clients may encode the colon of `model:verb`.
+                    let value = segment
+                        .strip_suffix(suffix)
+                        .or_else(|| segment.strip_suffix(suffix.strip_prefix(':')?)?.strip_suffix("%3A"))?;
+                    match name {
+                        _ if value.is_empty() => return None,
+                        "model" if value == "count-tokens" => return None,
+                        "model" => model = Some(value),
+                        // Others have responses too; OpenAI's begin like this, wherever they are served.
+                        "response" if !value.starts_with("resp_") => return None,
+                        _ => {}
+                    }
+                }
+            }
         }
+        Some(model)
     }
-    Some((count, model))
 }
 
 /// Segments of paths whose bodies look like LLM calls and are not, for paths that no dialect is

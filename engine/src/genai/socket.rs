@@ -162,7 +162,7 @@ impl<'a> Draft<'a> {
         let _no_json = if self.content.is_some() {
             scratch.parse_copy(event, |json| self.request_json(arena, json))
         } else {
-            scratch.look(event, |json| self.request_json(arena, json))
+            scratch.look(event, self.request_shape(), |json| self.request_json(arena, json))
         };
         // A socket streams, whatever is asked for.
         self.facts.call.stream = true;

@@ -71,7 +71,7 @@ const RESPONSE: &[Rule] = &[
     rule(&["results"], To::Custom(results)),
     // Mistral; Cohere; AI21; OpenAI.
     rule(&["outputs", "generations", "completions"], To::Custom(generations)),
-    rule(&["choices"], To::Custom(openai_chat::choices)),
+    rule(&["choices"], openai_chat::CHOICES),
     // One object, whose names are Anthropic's, Amazon's or OpenAI's.
     rule(&["usage"], To::Custom(anthropic::usage)),
     rule(&["usage"], To::Inside(bedrock_converse::USAGE)),
@@ -95,7 +95,7 @@ const EVENT: &[Rule] = &[
     rule(&["prompt_token_count", "inputTextTokenCount"], To::Input),
     rule(&["generation_token_count"], To::Output),
     rule(&["outputs", "generations", "completions"], To::Custom(generations)),
-    rule(&["choices"], To::Custom(openai_chat::choices)),
+    rule(&["choices"], openai_chat::CHOICES),
     rule(&["usage"], To::Custom(anthropic::usage)),
     rule(&["usage"], To::Inside(openai_chat::USAGE)),
     rule(&["amazon-bedrock-invocationMetrics"], To::Custom(metrics)),

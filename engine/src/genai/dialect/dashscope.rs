@@ -45,7 +45,7 @@ const RESPONSE: &[Rule] = &[
     rule(&["request_id"], To::ResponseId),
     rule(
         &["output"],
-        To::Inside(&[rule(&["finish_reason"], To::FinishReason), rule(&["choices"], To::Custom(openai_chat::choices))]),
+        To::Inside(&[rule(&["finish_reason"], To::FinishReason), rule(&["choices"], openai_chat::CHOICES)]),
     ),
     rule(
         &["usage"],

@@ -65,7 +65,7 @@ fn modalities(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
 pub(super) const RESPONSE: &[Rule] = &[
     rule(&["responseId", "response_id"], To::ResponseId),
     rule(&["modelVersion", "model_version"], To::ResponseModel),
-    rule(&["candidates"], To::Custom(candidates)),
+    rule(&["candidates"], To::Seeing(&["finishReason", "finish_reason", "index"], candidates)),
     rule(&["usageMetadata", "usage_metadata"], To::Inside(USAGE)),
 ];
 

@@ -27,13 +27,17 @@ mod openai_responses;
 mod tgi;
 mod watsonx;
 
+use std::{ptr, sync::LazyLock};
+
 use bumpalo::Bump;
 
 use super::{
     BodyKind,
     content::{self, Reader},
     facts::{Facts, Rule, Sum},
+    failure,
     json::Json,
+    plan::Plan,
     route::Target,
     wanted::Wanted,
 };
@@ -78,6 +82,37 @@ pub(super) fn of_socket(last_segment: &str) -> Option<&'static Dialect> {
         "responses" => Some(&openai_responses::DIALECT),
         "realtime" => Some(&openai_realtime::DIALECT),
         _ => None,
+    }
+}
+
+/// How the documents of a dialect are read.
+pub(super) struct Plans {
+    dialect: &'static Dialect,
+    /// The request body.
+    pub request: &'static Plan,
+    /// A whole response body.
+    pub response: &'static Plan,
+    /// An event of a stream.
+    pub event: &'static Plan,
+}
+
+impl Plans {
+    /// The plans of `dialect`.
+    pub fn of(dialect: &'static Dialect) -> &'static Self {
+        static PLANS: LazyLock<Vec<Plans>> = LazyLock::new(|| {
+            let dialects = DIALECTS.iter().copied().chain([&openai_realtime::DIALECT]);
+            dialects.map(Plans::new).collect()
+        });
+        PLANS.iter().find(|plans| ptr::eq(plans.dialect, dialect)).expect("every dialect has plans")
+    }
+
+    fn new(dialect: &'static Dialect) -> Self {
+        Self {
+            dialect,
+            request: Plan::of(dialect.request, &[]),
+            response: Plan::of(dialect.response, failure::PATHS),
+            event: Plan::of(dialect.event, failure::PATHS),
+        }
     }
 }
 
@@ -200,7 +235,7 @@ fn has_text(body: Json<'_>, key: &str) -> bool {
 mod tests {
     use std::{collections::HashSet, fs, path::Path};
 
-    use super::{DIALECTS, of_socket};
+    use super::{DIALECTS, Plans, of_socket};
     use crate::genai::json::Scratch;
 
     /// What the page on adding a provider promises: a file of its own for each wire form, short, with its
@@ -242,5 +277,8 @@ mod tests {
             assert!(sure || takes_all == Some(false), "{} takes every body", dialect.name);
         }
         assert!(of_socket("realtime").is_some() && of_socket("chat").is_none());
+        for dialect in DIALECTS.iter().copied().chain(["responses", "realtime"].into_iter().filter_map(of_socket)) {
+            assert_eq!(Plans::of(dialect).dialect.name, dialect.name);
+        }
     }
 }

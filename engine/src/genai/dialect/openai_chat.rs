@@ -69,7 +69,7 @@ pub(super) const RESPONSE: &[Rule] = &[
     rule(&["model"], To::ResponseModel),
     rule(&["service_tier"], To::ResponseServiceTier),
     rule(&["system_fingerprint"], To::SystemFingerprint),
-    rule(&["choices"], To::Custom(choices)),
+    rule(&["choices"], CHOICES),
     // Groq says it here first; what the whole response says then comes last and counts.
     rule(&["x_groq"], To::Inside(&[rule(&["usage"], To::Inside(USAGE))])),
     rule(&["usage"], To::Inside(USAGE)),
@@ -93,8 +93,11 @@ pub(super) const USAGE: &[Rule] = &[
     ),
 ];
 
+/// What choices are read for.
+pub(super) const CHOICES: To = To::Seeing(&["finish_reason", "index"], choices);
+
 /// Finish reasons by choice.
-pub(super) fn choices<'a>(facts: &mut Facts<'a>, arena: &'a Bump, value: Json<'_>) {
+fn choices<'a>(facts: &mut Facts<'a>, arena: &'a Bump, value: Json<'_>) {
     for (place, choice) in (0..).zip(value.items()) {
         if let Some(reason) = choice.get("finish_reason").and_then(Json::text) {
             let index = choice.get("index").and_then(Json::count).unwrap_or(place);

@@ -31,7 +31,7 @@ const RESPONSE: &[Rule] = &[
     rule(&["model"], To::ResponseModel),
     rule(&["service_tier"], To::ResponseServiceTier),
     rule(&["system_fingerprint"], To::SystemFingerprint),
-    rule(&["choices"], To::Custom(openai_chat::choices)),
+    rule(&["choices"], openai_chat::CHOICES),
     rule(&["usage"], To::Inside(openai_chat::USAGE)),
 ];
 

@@ -27,7 +27,7 @@ const RESPONSE: &[Rule] = &[
     rule(&["id"], To::ResponseId),
     rule(&["model"], To::ResponseModel),
     rule(&["service_tier"], To::ResponseServiceTier),
-    whole(To::Custom(status)),
+    whole(openai_responses::STATUS, To::Custom(status)),
 ];
 
 /// Which response, and where a stream that was broken off is taken up again.

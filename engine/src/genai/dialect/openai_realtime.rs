@@ -41,7 +41,8 @@ const RESPONSE: &[Rule] = &[
     rule(&["max_output_tokens"], To::Custom(max_tokens)),
     rule(&["output_modalities", "modalities"], To::Custom(modalities)),
     rule(&["usage"], To::Inside(USAGE)),
-    whole(To::Custom(status)),
+    whole(openai_responses::STATUS, To::Custom(openai_responses::status)),
+    whole(&[&["status"], &["status_details"]], To::Custom(status)),
 ];
 
 const USAGE: &[Rule] = &[
@@ -71,7 +72,6 @@ fn modalities<'a>(facts: &mut Facts<'a>, _: &'a Bump, modalities: Json<'_>) {
 
 /// Why the response ended.
 fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
-    openai_responses::status(facts, arena, response);
     let Some(details) = response.get("status_details") else { return };
     match response.get("status").and_then(Json::text) {
         Some("incomplete") => {

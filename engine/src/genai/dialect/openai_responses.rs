@@ -46,8 +46,8 @@ pub(super) const RESPONSE: &[Rule] = &[
     rule(&["service_tier"], To::ResponseServiceTier),
     rule(&["conversation"], To::Inside(&[rule(&["id"], To::Conversation)])),
     rule(&["usage"], To::Inside(USAGE)),
-    rule(&["output"], To::Custom(compacted)),
-    whole(To::Custom(status)),
+    rule(&["output"], To::Seeing(&["type"], compacted)),
+    whole(STATUS, To::Custom(status)),
 ];
 
 const EVENT: &[Rule] = &[rule(&["response"], To::Inside(RESPONSE))];
@@ -64,6 +64,9 @@ const USAGE: &[Rule] = &[
 ];
 
 /// Why the generation ended, told from a response object.
+/// What [`status`] looks at.
+pub(super) const STATUS: &[&[&str]] = &[&["status"], &["output", "type"], &["incomplete_details", "reason"]];
+
 pub(super) fn status<'a>(facts: &mut Facts<'a>, arena: &'a Bump, response: Json<'_>) {
     let reason = match response.get("status").and_then(Json::text) {
         Some("completed") if calls_function(response) => "tool_calls",

@@ -19,7 +19,8 @@ pub(super) static DIALECT: Dialect = Dialect {
             && body.at(&["parameters", "max_new_tokens"]).is_some()
     },
     request: REQUEST,
-    response: &[whole(To::Custom(response))],
+    // The root path answers with an array of one.
+    response: &[whole(&[], To::First(DOCUMENT))],
     event: DOCUMENT,
     stream: BodyKind::EventStream,
     content: Some(&content::TGI),
@@ -39,11 +40,6 @@ const PARAMETERS: &[Rule] = &[
     rule(&["frequency_penalty"], To::FrequencyPenalty),
     rule(&["presence_penalty"], To::PresencePenalty),
 ];
-
-/// The root path answers with an array of one.
-fn response<'a>(facts: &mut Facts<'a>, arena: &'a Bump, value: Json<'_>) {
-    facts.read(arena, value.items().next().unwrap_or(value), DOCUMENT);
-}
 
 const DOCUMENT: &[Rule] = &[
     rule(

@@ -72,9 +72,9 @@ pub(super) static CHAT: Dialect = Dialect {
     ..plain("watsonx.chat", "chat", &CHAT_WANTED)
 };
 
-const CHAT_REQUEST: &[Rule] = &[rule(&["model_id"], To::RequestModel), whole(To::Inside(openai_chat::REQUEST))];
+const CHAT_REQUEST: &[Rule] = &[rule(&["model_id"], To::RequestModel), whole(&[], To::Inside(openai_chat::REQUEST))];
 
-const CHAT_RESPONSE: &[Rule] = &[rule(&["model_id"], To::ResponseModel), whole(To::Inside(openai_chat::RESPONSE))];
+const CHAT_RESPONSE: &[Rule] = &[rule(&["model_id"], To::ResponseModel), whole(&[], To::Inside(openai_chat::RESPONSE))];
 
 static WANTED: Wanted = Wanted::new(&["\"results\"", "\"errors\"", "\"error\""], &[]);
 

@@ -32,23 +32,6 @@ impl Block {
         self.mask(|lane| lane.simd_eq(byte))
     }
 
-    /// Where there are control characters, which RFC 8259 section 7 wants escaped in strings.
-    #[inline(always)]
-    pub fn controls(&self) -> u64 {
-        self.up_to(0x1f)
-    }
-
-    /// Whether a string that began before goes on behind the block: no quote, no backslash and no
-    /// control character is in it. One mask tells it, and most blocks of a long text are like that.
-    #[inline(always)]
-    pub fn is_plain(&self) -> bool {
-        let [quote, backslash, last] = [b'"', b'\\', 0x1f].map(u8x16::splat);
-        let special = self.0.iter().fold(u8x16::default(), |special, lane| {
-            special | lane.simd_eq(quote) | lane.simd_eq(backslash) | lane.min(last).simd_eq(*lane)
-        });
-        special.to_bitmask() == 0
-    }
-
     /// Where the bytes are no larger than `last`.
     #[inline(always)]
     pub fn up_to(&self, last: u8) -> u64 {
@@ -56,30 +39,12 @@ impl Block {
         self.mask(|lane| lane.min(last).simd_eq(lane))
     }
 
-    /// Where there are brackets, braces, colons and commas: RFC 8259 section 2.
+    /// Where objects and arrays begin, and where they end: RFC 8259 section 2.
     #[inline(always)]
-    pub fn structurals(&self) -> u64 {
+    pub fn brackets(&self) -> (u64, u64) {
         // Brackets and braces differ in one bit.
-        let [bit, open, close, colon, comma] = [0x20, b'{', b'}', b':', b','].map(u8x16::splat);
-        self.mask(|lane| {
-            let folded = lane | bit;
-            folded.simd_eq(open) | folded.simd_eq(close) | lane.simd_eq(colon) | lane.simd_eq(comma)
-        })
-    }
-
-    /// Where there is whitespace.
-    #[inline(always)]
-    pub fn spaces(&self) -> u64 {
-        let [space, tab, line_feed, carriage_return] = [b' ', b'\t', b'\n', b'\r'].map(u8x16::splat);
-        self.mask(|lane| {
-            lane.simd_eq(space) | lane.simd_eq(tab) | lane.simd_eq(line_feed) | lane.simd_eq(carriage_return)
-        })
-    }
-
-    /// All bytes of the block or-ed into `seen`, whose high bits then tell whether any wasn't ASCII.
-    #[inline(always)]
-    pub fn gather(&self, seen: u8x16) -> u8x16 {
-        self.0.iter().fold(seen, |seen, lane| seen | *lane)
+        let [bit, opening, closing] = [0x20, b'{', b'}'].map(u8x16::splat);
+        (self.mask(|lane| (lane | bit).simd_eq(opening)), self.mask(|lane| (lane | bit).simd_eq(closing)))
     }
 
     #[inline(always)]
@@ -90,11 +55,6 @@ impl Block {
         }
         mask
     }
-}
-
-/// Whether any byte that was gathered is beyond ASCII.
-pub(super) fn beyond_ascii(seen: u8x16) -> bool {
-    seen.to_array().iter().any(|byte| !byte.is_ascii())
 }
 
 /// Each bit becomes whether the number of bits up to and with it is odd: between an opening quote and
@@ -124,11 +84,8 @@ mod tests {
                 bytes.iter().zip(0..).fold(0_u64, |mask, (byte, place)| mask | u64::from(test(*byte)) << place)
             };
             assert_eq!(block.are(b'"'), expect(|byte| byte == b'"'));
-            assert_eq!(block.controls(), expect(|byte| byte < 0x20));
-            assert_eq!(block.structurals(), expect(|byte| b"{}[]:,".contains(&byte)));
-            assert_eq!(block.is_plain(), block.are(b'"') | block.are(b'\\') | block.controls() == 0);
-            assert_eq!(block.spaces(), expect(|byte| b" \t\r\n".contains(&byte)));
-            assert_eq!(beyond_ascii(block.gather(u8x16::default())), !bytes.is_ascii());
+            assert_eq!(block.up_to(b' '), expect(|byte| byte <= b' '));
+            assert_eq!(block.brackets(), (expect(|byte| b"{[".contains(&byte)), expect(|byte| b"}]".contains(&byte))));
         }
     }
 

@@ -1,56 +1,67 @@
-//! Where the values of a document are: found, and the whole document judged, without building any.
+//! Where the values of a document are that somebody asks for: found without building any.
 //!
 //! ```text
-//! for each 64 bytes: masks of quotes, escapes, structure, spaces
-//!     inside a long string: nothing else to do
-//!     for each bit that is structure, a quote or the start of a number or name:
-//!         may it stand here? then note where it begins, and where it ends
+//! object ─► key ─► wanted? ── yes ──► note where it begins and ends, go into it
+//!                     └────── no ───► pass over it: only quotes and brackets count
 //! ```
 //!
 //! A span wants a dozen values of a body of any size. A tape copies each string and reads each number
-//! to get there; here a value costs eight bytes, and only those that are asked for are read. What is
-//! accepted is RFC 8259 and what the writers of JSON let through, as it is for `simd-json` and the
-//! replacements before it; the tests hold the two against each other.
-
-use wide::u8x16;
+//! to get there; here a value costs twelve bytes, only those that are asked for are read, and of what
+//! lies between them nothing is known but where it ends.
+//!
+//! What is walked through has to keep to the grammar of RFC 8259, or there is no document; so has a
+//! string that is read. What is passed over is not looked at any closer than it takes to find its end.
+//! A document that was cut short is never one, because something is left open in it. Of one that is
+//! wanted as a whole, as when it has to tell whether it is a call at all, everything is judged.
 
 use super::{
-    blocks::{BLOCK_BYTES, Block, beyond_ascii, odd_so_far},
+    passing::{Passing, string_end},
     scalar,
+    shape::{Inside, Shape},
 };
 use crate::limits::JSON_STRUCTURALS_MAX;
 
 /// A value, or an object's key.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Entry {
     start: u32,
-    /// Of a string its closing quote, and in the highest bit whether it may have escapes; of an object
-    /// or array the entry behind its last one; of anything else the byte behind it.
+    /// Of a string its closing quote; of an object or array the entry behind its last one; of anything
+    /// else the byte behind it.
     end: u32,
+    /// Of a key its slot, of an object its shape's id; 0 where all is wanted.
+    tag: u16,
+    first: u8,
+    escapes: bool,
 }
 
-const ESCAPES: u32 = 1 << 31;
-
-const _: () = assert!(crate::limits::BODY_BYTES_MAX < ESCAPES as usize);
-const _: () = assert!(JSON_STRUCTURALS_MAX < ESCAPES as usize);
+const _: () = assert!(crate::limits::BODY_BYTES_MAX <= u32::MAX as usize);
+const _: () = assert!(JSON_STRUCTURALS_MAX < u32::MAX as usize);
+const _: () = assert!(size_of::<Entry>() == 12);
 
 impl Entry {
-    /// A value that is nowhere.
-    pub const NULL: Self = Self { start: 0, end: 0 };
-
-    /// Its first byte.
+    /// Where it begins.
     pub fn start(self) -> usize {
         self.start as usize
     }
 
     /// Where it ends.
     pub fn end(self) -> usize {
-        (self.end & !ESCAPES) as usize
+        self.end as usize
     }
 
-    /// A string that may not be what it says.
-    pub fn may_have_escapes(self) -> bool {
-        self.end & ESCAPES != 0
+    /// Its first byte, which tells what it is.
+    pub fn first(self) -> u8 {
+        self.first
+    }
+
+    /// The slot of a key, or the id of an object's shape.
+    pub fn tag(self) -> u16 {
+        self.tag
+    }
+
+    /// A string that isn't what it says.
+    pub fn has_escapes(self) -> bool {
+        self.escapes
     }
 }
 
@@ -58,231 +69,279 @@ impl Entry {
 #[derive(Default)]
 pub(super) struct Index {
     entries: Vec<Entry>,
-    /// Objects and arrays under way.
-    open: Vec<u32>,
+    /// The innermost object or array under way.
+    level: Option<Level>,
+    /// Those around it.
+    outer: Vec<Level>,
+    next: Next,
 }
 
-/// What may come next; one bit each.
-mod expect {
-    pub const VALUE: u8 = 1;
-    pub const KEY: u8 = 2;
-    /// The end of the object or array under way.
-    pub const END: u8 = 4;
-    pub const COLON: u8 = 8;
-    pub const COMMA: u8 = 16;
-    pub const NOTHING: u8 = 0;
+/// An object or array under way.
+#[derive(Clone, Copy)]
+struct Level {
+    /// Its entry.
+    at: u32,
+    is_object: bool,
+    /// What is wanted of it, or of an array's objects.
+    inside: Inside,
+}
+
+/// What a walk comes to next, and where.
+#[derive(Clone, Copy)]
+enum Next {
+    /// A value, of which this is wanted.
+    Value(usize, Inside),
+    /// What is behind the bracket that opens an object or array.
+    First(usize),
+    /// The key of a member.
+    Member(usize),
+    /// What is behind a value, or behind the end of an object or array.
+    Behind(usize),
+    /// Nothing but spaces.
+    Nothing(usize),
+}
+
+impl Default for Next {
+    fn default() -> Self {
+        Self::Value(0, Inside::All)
+    }
+}
+
+/// Why a walk stopped.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Stop {
+    /// The text is at its end.
+    More,
+    /// It is no JSON, or has too many values.
+    Malformed,
+    /// The value that begins here goes on behind the text, and nobody asks for it: the text may end here
+    /// and go on behind the value.
+    Passing(usize),
 }
 
 impl Index {
-    /// The values of `text`, root first; `None` when it is no JSON, or has too many.
-    pub fn fill(&mut self, text: &[u8]) -> Option<&[Entry]> {
+    /// What a value costs.
+    pub const ENTRY_BYTES: usize = size_of::<Entry>();
+
+    /// The values of `text` that `shape` wants, root first; `None` when it is no JSON, or has too many.
+    pub fn fill(&mut self, text: &[u8], shape: Option<&'static Shape>) -> Option<&[Entry]> {
+        self.begin(shape);
+        u32::try_from(text.len()).ok()?;
+        let stop = self.walk(text, true);
+        let is_document = stop == Stop::More && self.is_whole();
+        (is_document && (shape.is_some() || self.is_sound(text))).then_some(&self.entries)
+    }
+
+    /// Whether the strings of a document of which all is wanted are strings.
+    fn is_sound(&self, text: &[u8]) -> bool {
+        let mut strings = self.entries.iter().filter(|entry| entry.first() == b'"');
+        std::str::from_utf8(text).is_ok()
+            && strings.all(|entry| text.get(entry.start() + 1..entry.end()).is_some_and(scalar::is_sound_string))
+    }
+
+    /// Forgets the document before.
+    pub fn begin(&mut self, shape: Option<&'static Shape>) {
         self.entries.clear();
-        self.open.clear();
-        if text.len() >= ESCAPES as usize {
-            return None;
+        self.outer.clear();
+        self.level = None;
+        self.next = Next::Value(0, shape.map_or(Inside::All, Inside::Shaped));
+    }
+
+    /// The values that were found.
+    pub fn entries(&self) -> &[Entry] {
+        &self.entries
+    }
+
+    /// How far the walk has come.
+    pub fn at(&self) -> usize {
+        match self.next {
+            Next::Value(at, _) | Next::First(at) | Next::Member(at) | Next::Behind(at) | Next::Nothing(at) => at,
         }
-        let seen = Pass::new(self, text).run()?;
-        if beyond_ascii(seen) {
-            simdutf8::basic::from_utf8(text).ok()?;
-        }
-        Some(&self.entries)
+    }
+
+    /// The root has ended.
+    pub fn is_whole(&self) -> bool {
+        matches!(self.next, Next::Nothing(_))
     }
 
     /// Memory that is held.
     pub fn bytes(&self) -> usize {
-        self.entries.capacity() * size_of::<Entry>() + self.open.capacity() * size_of::<u32>()
-    }
-}
-
-/// One pass over a document.
-struct Pass<'i, 'd> {
-    index: &'i mut Index,
-    text: &'d [u8],
-    expect: u8,
-    /// The innermost object or array under way is an object.
-    in_object: bool,
-    /// All ones while the block before ended inside a string.
-    inside: u64,
-    /// The block before ended in a backslash that escapes the first byte of this one.
-    escaped: u64,
-    /// The block before ended in a number or name.
-    in_scalar: u64,
-    /// Behind the last backslash that escapes.
-    backslash_end: usize,
-}
-
-impl<'i, 'd> Pass<'i, 'd> {
-    fn new(index: &'i mut Index, text: &'d [u8]) -> Self {
-        Self {
-            index,
-            text,
-            expect: expect::VALUE,
-            in_object: false,
-            inside: 0,
-            escaped: 0,
-            in_scalar: 0,
-            backslash_end: 0,
-        }
+        self.entries.capacity() * size_of::<Entry>() + self.outer.capacity() * size_of::<Level>()
     }
 
-    /// All bytes or-ed together, if the document is sound but for its characters.
-    fn run(mut self) -> Option<u8x16> {
-        let mut seen = u8x16::default();
-        let (blocks, rest) = self.text.as_chunks::<BLOCK_BYTES>();
-        let mut base = 0;
-        for bytes in blocks {
-            self.block(bytes, base, &mut seen)?;
-            base += BLOCK_BYTES;
-        }
-        let mut last = [b' '; BLOCK_BYTES];
-        // A space more ends a number and shows a backslash that escapes nothing.
-        last.get_mut(..rest.len())?.copy_from_slice(rest);
-        self.block(&last, base, &mut seen)?;
-        (self.expect == expect::NOTHING && self.inside == 0).then_some(seen)
-    }
-
-    #[inline(always)]
-    fn block(&mut self, bytes: &[u8; BLOCK_BYTES], base: usize, seen: &mut u8x16) -> Option<()> {
-        let block = Block::of(bytes);
-        *seen = block.gather(*seen);
-        if self.inside != 0 && self.escaped == 0 && block.is_plain() {
-            return Some(());
-        }
-        let (quotes, backslashes, controls) = (block.are(b'"'), block.are(b'\\'), block.controls());
-        let escaped = if backslashes | self.escaped == 0 { 0 } else { self.escapes(backslashes, base)? };
-        let quotes = quotes & !escaped;
-        if quotes == 0 && self.inside != 0 {
-            // The middle of a string that has escapes.
-            return (controls == 0).then_some(());
-        }
-        // An opening quote counts as inside, a closing one doesn't.
-        let inside = odd_so_far(quotes) ^ self.inside;
-        self.inside = 0_u64.wrapping_sub(inside >> 63);
-        if controls & inside != 0 {
-            return None;
-        }
-        let structurals = block.structurals();
-        let scalars = !(inside | quotes | structurals | block.spaces());
-        let starts = scalars & !(scalars << 1 | self.in_scalar);
-        self.in_scalar = scalars >> 63;
-        // Each value but the first follows a comma, a colon or an opening bracket.
-        if self.index.entries.len() > JSON_STRUCTURALS_MAX {
-            return None;
-        }
-        let tokens = structurals & !inside | quotes | starts;
-        self.tokens(tokens, quotes & !inside, base)
-    }
-
-    /// Which bytes of a block are escaped, after all escapes that begin in it have been judged.
-    #[inline]
-    fn escapes(&mut self, backslashes: u64, base: usize) -> Option<u64> {
-        let mut escaped = std::mem::take(&mut self.escaped);
-        let mut escaping = backslashes & !escaped;
-        while escaping != 0 {
-            let place = escaping.trailing_zeros() as usize;
-            let at = base + place;
-            if !scalar::is_escape(self.text, at) {
-                return None;
-            }
-            self.backslash_end = at + 1;
-            if place == BLOCK_BYTES - 1 {
-                self.escaped = 1;
-            }
-            escaped |= 2 << place;
-            // Whatever is escaped, a backslash included, escapes nothing.
-            escaping &= !(3 << place);
-        }
-        Some(escaped)
-    }
-
-    #[inline(always)]
-    fn tokens(&mut self, mut tokens: u64, closing: u64, base: usize) -> Option<()> {
-        while tokens != 0 {
-            let place = tokens.trailing_zeros();
-            tokens &= tokens - 1;
-            let at = base + place as usize;
-            match self.text.get(at)? {
-                b'"' if closing >> place & 1 != 0 => self.close_string(at)?,
-                b'"' => {
-                    let expect = self.expect;
-                    self.expect = match expect & (expect::VALUE | expect::KEY) {
-                        expect::KEY => expect::COLON,
-                        expect::VALUE => self.after_value(),
-                        _ => return None,
-                    };
-                    self.push(at, 0);
-                }
-                b':' => self.turn(expect::COLON, expect::VALUE)?,
-                b',' => self.turn(expect::COMMA, if self.in_object { expect::KEY } else { expect::VALUE })?,
-                b'{' => self.open(at, true)?,
-                b'[' => self.open(at, false)?,
-                b'}' => self.close(true)?,
-                b']' => self.close(false)?,
-                _ => {
-                    if self.expect & expect::VALUE == 0 {
-                        return None;
+    /// Goes on through `text`, which has grown since the last time, until it stops; `all`: it won't grow.
+    pub fn walk(&mut self, text: &[u8], all: bool) -> Stop {
+        loop {
+            match self.step(text, self.next, all) {
+                Ok(next) => self.next = next,
+                Err(stop) => {
+                    if let Stop::Passing(at) = stop {
+                        self.next = Next::Behind(at);
                     }
-                    let end = scalar::end(self.text, at)?;
-                    self.expect = self.after_value();
-                    self.push(at, end as u32);
+                    return stop;
                 }
             }
         }
-        Some(())
     }
 
+    /// What comes after `next`. When there is an error, nothing has changed but that members before it are
+    /// done with.
     #[inline(always)]
-    fn turn(&mut self, from: u8, to: u8) -> Option<()> {
-        if self.expect & from == 0 {
-            return None;
+    fn step(&mut self, text: &[u8], next: Next, all: bool) -> Result<Next, Stop> {
+        Ok(match next {
+            Next::Value(at, inside) => {
+                let at = spaces_end(text, at);
+                let first = byte(text, at)?;
+                match first {
+                    b'{' | b'[' => {
+                        let is_object = first == b'{';
+                        let tag = if let (Inside::Shaped(shape), true) = (inside, is_object) { shape.id() } else { 0 };
+                        let place = self.entries.len() as u32;
+                        self.push(Entry { start: at as u32, end: 0, tag, first, escapes: false })?;
+                        self.outer.extend(self.level);
+                        self.level = Some(Level { at: place, is_object, inside });
+                        Next::First(at + 1)
+                    }
+                    _ => {
+                        let (leaf, behind) = leaf(text, at, first, all)?;
+                        self.push(leaf)?;
+                        Next::Behind(behind)
+                    }
+                }
+            }
+            Next::First(at) => {
+                let at = spaces_end(text, at);
+                let level = self.level.ok_or(Stop::Malformed)?;
+                match (byte(text, at)?, level.is_object) {
+                    (b'}', true) | (b']', false) => self.close(at),
+                    (_, true) => Next::Member(at),
+                    (_, false) => Next::Value(at, level.inside),
+                }
+            }
+            Next::Member(at) => self.member(text, at, all)?,
+            Next::Behind(at) => {
+                let at = spaces_end(text, at);
+                let Some(level) = self.level else { return Ok(Next::Nothing(at)) };
+                match (byte(text, at)?, level.is_object) {
+                    (b',', true) => Next::Member(at + 1),
+                    (b',', false) => Next::Value(at + 1, level.inside),
+                    (b'}', true) | (b']', false) => self.close(at),
+                    _ => return Err(Stop::Malformed),
+                }
+            }
+            Next::Nothing(at) => {
+                byte(text, spaces_end(text, at))?;
+                return Err(Stop::Malformed);
+            }
+        })
+    }
+
+    /// Members of an object from the key on that begins at `at`, or behind spaces there: up to one with
+    /// an object or array inside that is wanted, or the last one.
+    #[inline(always)]
+    fn member(&mut self, text: &[u8], at: usize, all: bool) -> Result<Next, Stop> {
+        let inside = self.level.ok_or(Stop::Malformed)?.inside;
+        let mut start = at;
+        loop {
+            let at = spaces_end(text, start);
+            if byte(text, at)? != b'"' {
+                return Err(Stop::Malformed);
+            }
+            let (end, escapes) = string_end(text, at + 1).map_err(|_| Stop::More)?;
+            let colon = spaces_end(text, end + 1);
+            if byte(text, colon)? != b':' {
+                return Err(Stop::Malformed);
+            }
+            let value = spaces_end(text, colon + 1);
+            let first = byte(text, value)?;
+            let slot = match inside {
+                Inside::All => Some((0, inside)),
+                Inside::Shaped(shape) => {
+                    let key = text.get(at + 1..end).unwrap_or_default();
+                    let slot = if escapes { slot_of_escaped(shape, key) } else { shape.slot(key) };
+                    slot.map(|slot| (slot, shape.inside(slot)))
+                }
+            };
+            let behind = match slot {
+                None => match Passing::new(first)?.end(text, value) {
+                    Err(Stop::More) if !all => return Err(Stop::Passing(value)),
+                    end => end?,
+                },
+                Some((slot, inside)) => {
+                    let key = Entry { start: at as u32, end: end as u32, tag: slot as u16, first: b'"', escapes };
+                    if matches!(first, b'{' | b'[') {
+                        self.push(key)?;
+                        return Ok(Next::Value(value, inside));
+                    }
+                    let (leaf, behind) = leaf(text, value, first, all)?;
+                    self.push(key)?;
+                    self.push(leaf)?;
+                    behind
+                }
+            };
+            let comma = spaces_end(text, behind);
+            if text.get(comma) != Some(&b',') {
+                return Ok(Next::Behind(comma));
+            }
+            start = comma + 1;
+            self.next = Next::Member(start);
         }
-        self.expect = to;
-        Some(())
     }
 
     #[inline(always)]
-    fn push(&mut self, start: usize, end: u32) {
-        self.index.entries.push(Entry { start: start as u32, end });
-    }
-
-    #[inline(always)]
-    fn after_value(&self) -> u8 {
-        if self.index.open.is_empty() { expect::NOTHING } else { expect::COMMA | expect::END }
-    }
-
-    #[inline(always)]
-    fn close_string(&mut self, at: usize) -> Option<()> {
-        let entry = self.index.entries.last_mut()?;
-        let escapes = if self.backslash_end > entry.start() { ESCAPES } else { 0 };
-        entry.end = at as u32 | escapes;
-        Some(())
-    }
-
-    #[inline(always)]
-    fn open(&mut self, at: usize, object: bool) -> Option<()> {
-        if self.expect & expect::VALUE == 0 {
-            return None;
+    fn push(&mut self, entry: Entry) -> Result<(), Stop> {
+        // Each costs memory, which a document of nothing but structure would make use of.
+        if self.entries.len() > JSON_STRUCTURALS_MAX {
+            return Err(Stop::Malformed);
         }
-        self.index.open.push(self.index.entries.len() as u32);
-        self.push(at, 0);
-        self.in_object = object;
-        self.expect = expect::END | if object { expect::KEY } else { expect::VALUE };
-        Some(())
+        self.entries.push(entry);
+        Ok(())
     }
 
+    /// The innermost object or array ends at `at`.
     #[inline(always)]
-    fn close(&mut self, object: bool) -> Option<()> {
-        if self.expect & expect::END == 0 || self.in_object != object {
-            return None;
+    fn close(&mut self, at: usize) -> Next {
+        let end = self.entries.len() as u32;
+        let opened = self.level.and_then(|level| self.entries.get_mut(level.at as usize));
+        if let Some(opened) = opened {
+            opened.end = end;
         }
-        let opened = self.index.open.pop()?;
-        let end = self.index.entries.len() as u32;
-        self.index.entries.get_mut(opened as usize)?.end = end;
-        self.expect = self.after_value();
-        if let Some(outer) = self.index.open.last() {
-            let outer = self.index.entries.get(*outer as usize)?;
-            self.in_object = self.text.get(outer.start()) == Some(&b'{');
-        }
-        Some(())
+        self.level = self.outer.pop();
+        Next::Behind(at + 1)
     }
+}
+
+/// The string, number or name that begins with `first` at `at`, and what is behind it.
+#[inline(always)]
+fn leaf(text: &[u8], at: usize, first: u8, all: bool) -> Result<(Entry, usize), Stop> {
+    if first == b'"' {
+        let (end, escapes) = string_end(text, at + 1).map_err(|_| Stop::More)?;
+        return Ok((Entry { start: at as u32, end: end as u32, tag: 0, first, escapes }, end + 1));
+    }
+    if !all {
+        // It may go on behind the text.
+        scalar::bare_end(text, at).ok_or(Stop::More)?;
+    }
+    let end = scalar::end(text, at).ok_or(Stop::Malformed)?;
+    Ok((Entry { start: at as u32, end: end as u32, tag: 0, first, escapes: false }, end))
+}
+
+/// The slot of a key that has escapes. No key that anybody asks for is longer than what is undone.
+#[inline(never)]
+fn slot_of_escaped(shape: &Shape, key: &[u8]) -> Option<usize> {
+    shape.slot(scalar::unescape(key, &mut [0; 64])?)
+}
+
+#[inline(always)]
+fn byte(text: &[u8], at: usize) -> Result<u8, Stop> {
+    text.get(at).copied().ok_or(Stop::More)
+}
+
+/// Behind the spaces at `at`.
+#[inline(always)]
+fn spaces_end(text: &[u8], mut at: usize) -> usize {
+    while let Some(b' ' | b'\n' | b'\r' | b'\t') = text.get(at) {
+        at += 1;
+    }
+    at
 }

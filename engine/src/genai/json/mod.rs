@@ -5,9 +5,12 @@
 //! document is wanted, because its content is captured, `simd-json` builds its tape in place.
 
 pub(super) mod blocks;
+mod extract;
 mod index;
 mod lenient;
+mod passing;
 mod scalar;
+mod shape;
 mod tape;
 #[cfg(test)]
 mod tests;
@@ -16,7 +19,12 @@ mod view;
 use bumpalo::Bump;
 use simd_json::{Buffers, Node, Tape};
 
-use self::{index::Index, view::View};
+pub use self::extract::{Extract, Extraction};
+pub(super) use self::shape::{Inside, KEYS_MAX, Shape};
+use self::{
+    index::Index,
+    view::{Document, View},
+};
 use crate::limits::{JSON_KEPT_BYTES_MAX, JSON_STRUCTURALS_MAX};
 
 /// What a worker keeps between two documents, so that reading allocates nothing after warm-up.
@@ -35,15 +43,37 @@ pub struct Scratch {
 }
 
 impl Scratch {
-    /// Hands the root of `document` to `read`, which is to ask for a few of its values: a string with
-    /// escapes is cut to [`view::ESCAPED_BYTES_MAX`]. `None` when it is no JSON, or has too many values.
-    pub(super) fn look<R>(&mut self, document: &[u8], read: impl for<'t> FnOnce(Json<'t>) -> R) -> Option<R> {
+    /// Hands the root of `document` to `read`, which is to ask for a few of its values, and for none that
+    /// `shape` leaves out. A string with escapes is cut to [`view::ESCAPED_BYTES_MAX`]. `None` when it is
+    /// no JSON where it was looked at, or has too many values.
+    pub(super) fn look<R>(
+        &mut self,
+        document: &[u8],
+        shape: Option<&'static Shape>,
+        read: impl for<'t> FnOnce(Json<'t>) -> R,
+    ) -> Option<R> {
         let document = document.strip_prefix(lenient::BYTE_ORDER_MARK).unwrap_or(document);
-        let result =
-            self.index.fill(document).map(|entries| read(Json::Seen(View::new(document, entries, &self.texts))));
+        let result = self
+            .index
+            .fill(document, shape)
+            .map(|entries| read(Json::Seen(Document::new(document, entries, &self.texts).root())));
         self.texts.reset();
         if self.index.bytes() + self.texts.allocated_bytes() > JSON_KEPT_BYTES_MAX {
             self.index = Index::default();
+            self.texts = Bump::new();
+        }
+        result
+    }
+
+    /// The same for a document of which an extract was made.
+    pub(super) fn look_at_extract<R>(
+        &mut self,
+        extract: &Extract,
+        read: impl for<'t> FnOnce(Json<'t>) -> R,
+    ) -> Option<R> {
+        let result = extract.look(&self.texts, read);
+        self.texts.reset();
+        if self.texts.allocated_bytes() > JSON_KEPT_BYTES_MAX {
             self.texts = Bump::new();
         }
         result
@@ -131,12 +161,54 @@ impl<'t> Json<'t> {
         seen.chain(parsed.into_iter().flat_map(tape::Value::items).map(Self::Parsed))
     }
 
-    /// The keys of an object, as bits: a key whose [`key_bit`] isn't among them is not there.
-    pub fn key_bits(self) -> u64 {
+    /// The values of several keys at once, each as [`Json::get`] has it.
+    #[inline]
+    pub fn find<const N: usize>(self, keys: [&str; N]) -> [Option<Json<'t>>; N] {
+        let mut found = [None; N];
         match self {
-            Self::Seen(view) => view.key_bits(),
-            Self::Parsed(value) => value.members().fold(0, |bits, (key, _)| bits | key_bit(key.as_bytes())),
+            Self::Seen(view) => view.members().for_each(|(name, value)| {
+                let hits = keys.iter().zip(&mut found).filter(|(key, _)| name.is(key));
+                hits.for_each(|(_, found)| *found = Some(Self::Seen(value)));
+            }),
+            Self::Parsed(value) => value.members().for_each(|(name, value)| {
+                let hits = keys.iter().zip(&mut found).filter(|(key, _)| name == **key);
+                hits.for_each(|(_, found)| *found = Some(Self::Parsed(value)));
+            }),
         }
+        found
+    }
+
+    /// Where the values of the keys of `shape` are, when this is an object.
+    #[inline]
+    pub fn places(self, shape: &Shape) -> Places<'t> {
+        let mut places = Places { object: self, present: 0, at: [0; KEYS_MAX] };
+        let mut put = |slot: usize, at: u32| {
+            if let Some(place) = places.at.get_mut(slot) {
+                *place = at;
+                places.present |= 1 << slot;
+            }
+        };
+        match self {
+            Self::Seen(view) if view.shape() == shape.id() => {
+                view.members().for_each(|(key, value)| put(key.slot(), value.place()));
+            }
+            Self::Seen(view) => view.members().for_each(|(key, value)| {
+                let plain = key.plain().or_else(|| key.string().map(str::as_bytes));
+                if let Some(slot) = plain.and_then(|key| shape.slot(key)) {
+                    put(slot, value.place());
+                }
+            }),
+            Self::Parsed(object) => {
+                let mut at = 1;
+                for (key, value) in object.members() {
+                    if let Some(slot) = shape.slot(key.as_bytes()) {
+                        put(slot, at + 1);
+                    }
+                    at += 1 + value.0.len() as u32;
+                }
+            }
+        }
+        places
     }
 
     /// A string that says something: the empty one is how several servers spell "not yet known".
@@ -226,13 +298,24 @@ impl<'t> Json<'t> {
     }
 }
 
-/// A key's bit: told from its length and its ends, which differ among the keys of one object.
-#[inline]
-pub(super) const fn key_bit(key: &[u8]) -> u64 {
-    let (first, last) = match key {
-        [] => (0, 0),
-        [only] => (*only, *only),
-        [first, .., last] => (*first, *last),
-    };
-    1 << ((key.len() * 7 + first as usize * 5 + last as usize) % 64)
+/// The members of an object by the slots of their keys in a [`Shape`].
+pub(super) struct Places<'t> {
+    object: Json<'t>,
+    /// A bit for each slot whose key is there.
+    pub present: u64,
+    /// Of a document that was looked at, places among all its values; of one that was parsed, distances
+    /// from the object's node.
+    at: [u32; KEYS_MAX],
+}
+
+impl<'t> Places<'t> {
+    /// The value of the key in this slot. Of duplicates the last counts.
+    #[inline]
+    pub fn value(&self, slot: usize) -> Option<Json<'t>> {
+        let at = *self.at.get(slot).filter(|_| self.present >> slot & 1 != 0)?;
+        match self.object {
+            Json::Seen(view) => Some(Json::Seen(view.of_place(at))),
+            Json::Parsed(object) => Some(Json::Parsed(tape::Value(object.0.get(at as usize..)?))),
+        }
+    }
 }

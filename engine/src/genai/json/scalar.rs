@@ -5,6 +5,9 @@ use std::num::ParseIntError;
 /// Digits that can't pass what a double holds, which has 309 before its point.
 const DIGITS_SURELY_FINITE: usize = 300;
 
+/// Digits that 64 bits always hold.
+const DIGITS_SURELY_WHOLE: usize = 18;
+
 /// Where the number or name that begins at `start` ends; `None` when it is neither, or goes on with
 /// what can't follow it.
 ///
@@ -25,6 +28,16 @@ pub(super) fn end(text: &[u8], start: usize) -> Option<usize> {
         None | Some(b',' | b'}' | b']' | b' ' | b'\n' | b'\r' | b'\t' | b':') => Some(start + bytes),
         Some(_) => None,
     }
+}
+
+/// Whether numbers and names have this byte.
+pub(super) fn is_bare(byte: u8) -> bool {
+    byte.is_ascii_alphanumeric() || matches!(byte, b'+' | b'-' | b'.')
+}
+
+/// Behind a number or name that goes on at `from`, of which nothing is looked at but where it ends.
+pub(super) fn bare_end(text: &[u8], from: usize) -> Option<usize> {
+    Some(from + text.get(from..)?.iter().position(|byte| !is_bare(*byte))?)
 }
 
 fn name(rest: &[u8], name: &[u8]) -> Option<usize> {
@@ -67,6 +80,9 @@ pub(super) fn float(number: &[u8]) -> Option<f64> {
 
 /// A whole number's value, however it is spelled, when both a double and 64 bits hold it exactly.
 pub(super) fn int(number: &[u8]) -> Option<i64> {
+    if number.len() < DIGITS_SURELY_WHOLE && number.iter().all(u8::is_ascii_digit) {
+        return Some(number.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')));
+    }
     let text = std::str::from_utf8(number).ok()?;
     let parsed: Result<i64, ParseIntError> = text.parse();
     if let Ok(number) = parsed {
@@ -76,16 +92,6 @@ pub(super) fn int(number: &[u8]) -> Option<i64> {
     let number = float(number).filter(|_| !spelled_out)?;
     #[expect(clippy::cast_possible_truncation, reason = "whole, and within what a double holds exactly")]
     (number.fract() == 0.0 && number.abs() <= 9_007_199_254_740_992.0).then_some(number as i64)
-}
-
-/// Whether the backslash at `at` begins an escape of RFC 8259 section 7.
-#[inline]
-pub(super) fn is_escape(text: &[u8], at: usize) -> bool {
-    match text.get(at + 1) {
-        Some(b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't') => true,
-        Some(b'u') => unit(text, at).is_some(),
-        _ => false,
-    }
 }
 
 /// The UTF-16 code unit of a `\uXXXX` escape at `at`.
@@ -99,8 +105,8 @@ pub(super) fn unit(text: &[u8], at: usize) -> Option<u16> {
 
 /// The first `to.len()` bytes of what the text between two quotes says, its escapes undone; of a
 /// character that doesn't fit in whole, nothing. Half a surrogate pair, which several JSON writers let
-/// through, becomes U+FFFD.
-pub(super) fn unescape<'a>(mut text: &[u8], to: &'a mut [u8]) -> &'a [u8] {
+/// through, becomes U+FFFD. `None` when there is an escape that RFC 8259 section 7 doesn't know.
+pub(super) fn unescape<'a>(mut text: &[u8], to: &'a mut [u8]) -> Option<&'a [u8]> {
     let mut len = 0;
     while !text.is_empty() {
         let plain = memchr::memchr(b'\\', text).unwrap_or(text.len());
@@ -111,37 +117,49 @@ pub(super) fn unescape<'a>(mut text: &[u8], to: &'a mut [u8]) -> &'a [u8] {
         if fits < before.len() {
             break;
         }
-        let (character, bytes) = escaped(rest);
-        let Some(character) = character else { break };
+        if rest.is_empty() {
+            break;
+        }
+        let (character, bytes) = escaped(rest)?;
         if len + character.len_utf8() > to.len() {
             break;
         }
         len += character.encode_utf8(&mut to[len..]).len();
         text = rest.get(bytes..).unwrap_or_default();
     }
-    &to[..len]
+    to.get(..len)
+}
+
+/// Whether what is between two quotes may stand there: RFC 8259 section 7.
+pub(super) fn is_sound_string(mut text: &[u8]) -> bool {
+    if text.iter().any(|byte| *byte < b' ') {
+        return false;
+    }
+    while let Some(at) = memchr::memchr(b'\\', text) {
+        let Some((_, bytes)) = text.get(at..).and_then(escaped) else { return false };
+        text = text.get(at + bytes..).unwrap_or_default();
+    }
+    true
 }
 
 /// The character that the escape at the front stands for, and how long the escape is.
-fn escaped(rest: &[u8]) -> (Option<char>, usize) {
-    let plain = |character| (Some(character), 2);
-    match rest.get(1) {
-        Some(b'b') => plain('\u{8}'),
-        Some(b'f') => plain('\u{c}'),
-        Some(b'n') => plain('\n'),
-        Some(b'r') => plain('\r'),
-        Some(b't') => plain('\t'),
-        Some(b'u') => match (unit(rest, 0), unit(rest, 6)) {
-            (Some(high @ 0xd800..=0xdbff), Some(low @ 0xdc00..=0xdfff)) => {
+fn escaped(rest: &[u8]) -> Option<(char, usize)> {
+    Some(match rest.get(1)? {
+        b'b' => ('\u{8}', 2),
+        b'f' => ('\u{c}', 2),
+        b'n' => ('\n', 2),
+        b'r' => ('\r', 2),
+        b't' => ('\t', 2),
+        b'u' => match (unit(rest, 0)?, unit(rest, 6)) {
+            (high @ 0xd800..=0xdbff, Some(low @ 0xdc00..=0xdfff)) => {
                 let code = 0x1_0000 + (u32::from(high - 0xd800) << 10) + u32::from(low - 0xdc00);
-                (char::from_u32(code), 12)
+                (char::from_u32(code)?, 12)
             }
-            (Some(unit), _) => (Some(char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER)), 6),
-            (None, _) => (None, 2),
+            (unit, _) => (char::from_u32(unit.into()).unwrap_or(char::REPLACEMENT_CHARACTER), 6),
         },
-        Some(byte) => plain(char::from(*byte)),
-        None => (None, 1),
-    }
+        byte @ (b'"' | b'\\' | b'/') => (char::from(*byte), 2),
+        _ => return None,
+    })
 }
 
 #[cfg(test)]
@@ -204,12 +222,16 @@ mod tests {
     #[test]
     fn escapes_are_undone() {
         let check = |text: &str, room: usize, expect: &str| {
-            assert_eq!(std::str::from_utf8(unescape(text.as_bytes(), &mut vec![0; room])), Ok(expect), "{text}");
+            let mut room = vec![0; room];
+            assert_eq!(unescape(text.as_bytes(), &mut room), Some(expect.as_bytes()), "{text}");
         };
         check(r#"a\"\\\/\b\f\n\r\t\u00e9z"#, 99, "a\"\\/\u{8}\u{c}\n\r\t\u{e9}z");
         check(r"\ud83d\ude00\ud83d-\ude00\ud83d", 99, "\u{1f600}\u{fffd}-\u{fffd}\u{fffd}");
         check(r"abc\u00e9", 5, "abc\u{e9}");
         check(r"abc\u00e9", 4, "abc");
         check(r"abc\u00e9", 2, "ab");
+        for text in [r"\x", r"\u12", r"\u12g4", r"a\"] {
+            assert_eq!(unescape(text.as_bytes(), &mut [0; 9]), None, "{text}");
+        }
     }
 }

@@ -7,7 +7,7 @@ use super::*;
 fn check<R: PartialEq + std::fmt::Debug>(text: &str, read: impl for<'t> Fn(Json<'t>) -> R, expect: Option<R>) {
     let mut scratch = Scratch::default();
     assert_eq!(scratch.parse(&mut text.as_bytes().to_vec(), &read), expect, "parsed: {text}");
-    assert_eq!(scratch.look(text.as_bytes(), &read), expect, "looked at: {text}");
+    assert_eq!(scratch.look(text.as_bytes(), None, &read), expect, "looked at: {text}");
 }
 
 #[test]
@@ -27,11 +27,49 @@ fn values_are_read_by_type() {
 
 #[test]
 fn what_is_no_json_is_none() {
-    for text in ["", " ", "{", "{}x", "nul", "[1,]", "\"\u{1}\"", "{\"a\":1e999}", "[[[[[["] {
+    for text in
+        ["", " ", "{", "{}x", "nul", "[1,]", "\"\u{1}\"", "{\"a\":1e999}", "[[[[[[", "{\"a\"}", "{\"a\":1,}", "{1:2}"]
+    {
         check(text, |_| (), None);
     }
-    assert!(Scratch::default().parse(&mut b"\"\xff\"".to_vec(), |_| ()).is_none(), "not UTF-8");
-    assert!(Scratch::default().look(b"\"\xff\"", |_| ()).is_none(), "not UTF-8");
+    for text in [&b"\"\xff\""[..], br#""\x""#, br#""\u12g4""#] {
+        assert!(Scratch::default().parse(&mut text.to_vec(), |_| ()).is_none(), "{}", text.escape_ascii());
+        assert!(Scratch::default().look(text, None, |_| ()).is_none(), "{}", text.escape_ascii());
+        // Where only a part is wanted, a string that is none says nothing, and spoils nothing else.
+        let document = [br#"{"ab":"#, text, br#","":1}"#].concat();
+        let said = Scratch::default().look(&document, Some(shape()), |json| {
+            (json.get("ab").and_then(Json::string).map(str::to_owned), json.get("").and_then(Json::int))
+        });
+        assert_eq!(said, Some((None, Some(1))), "{}", text.escape_ascii());
+    }
+}
+
+/// A body of any size costs no more than what is wanted of it.
+#[test]
+fn an_extract_is_small() {
+    let long = "text that nobody asks for \\n".repeat(10_000);
+    let document = format!(r#"{{"c":"{long}","b":[{{"c":[["{long}"]],"a":7}}],"ab":"{}"}}"#, "x".repeat(1000));
+    let mut extract = Extract::default();
+    extract.begin(Extraction(shape()));
+    document.as_bytes().chunks(16 * 1024).for_each(|piece| extract.feed(piece));
+    extract.finish();
+    assert!(extract.held_bytes() < 2000, "{}", extract.held_bytes());
+    let told = Scratch::default().look_at_extract(&extract, |root| tell_part(root, Some(shape()))).unwrap();
+    let [(_, seven), (_, text)] = &told[..] else { panic!("{told:?}") };
+    assert_eq!((seven.int, text.string.as_ref().map(String::len)), (Some(7), Some(1000)));
+}
+
+/// Nor does a value that is wanted and comes byte by byte cost more than its length.
+#[test]
+fn an_extract_of_small_pieces_takes_no_longer() {
+    let document = format!(r#"{{"ab":"{}","":1}}"#, "x".repeat(4 << 20));
+    let mut extract = Extract::default();
+    extract.begin(Extraction(shape()));
+    // Each byte looked at for each piece would be two million times four million.
+    document.as_bytes().chunks(2).for_each(|piece| extract.feed(piece));
+    extract.finish();
+    let told = Scratch::default().look_at_extract(&extract, |root| root.get("").and_then(Json::int));
+    assert_eq!(told, Some(Some(1)));
 }
 
 #[test]
@@ -54,10 +92,10 @@ fn numbers_that_are_none_do_not_spoil_the_document() {
 #[test]
 fn a_document_of_nothing_but_structure_is_refused() {
     let mut bomb = vec![b'['; JSON_STRUCTURALS_MAX + 1];
-    assert!(Scratch::default().look(&bomb, |_| ()).is_none());
+    assert!(Scratch::default().look(&bomb, None, |_| ()).is_none());
     assert!(Scratch::default().parse(&mut bomb, |_| ()).is_none());
     let numbers = format!("[{}1]", "1,".repeat(JSON_STRUCTURALS_MAX));
-    assert!(Scratch::default().look(numbers.as_bytes(), |_| ()).is_none());
+    assert!(Scratch::default().look(numbers.as_bytes(), None, |_| ()).is_none());
 }
 
 /// All that can be asked of a value and of what is in it.
@@ -75,7 +113,6 @@ struct Told {
 }
 
 fn tell(value: Json<'_>) -> Told {
-    let bits = value.key_bits();
     Told {
         // What has escapes is cut where nobody reads on.
         string: value.string().map(|text| text[..text.floor_char_boundary(view::ESCAPED_BYTES_MAX)].to_owned()),
@@ -86,13 +123,7 @@ fn tell(value: Json<'_>) -> Told {
         kinds: [value.is_null(), value.is_object(), value.is_array()],
         members: value.entries().map(|(key, value)| (key.to_owned(), tell(value))).collect(),
         items: value.items().map(tell).collect(),
-        found: value
-            .entries()
-            .map(|(key, _)| {
-                assert!(bits & key_bit(key.as_bytes()) != 0, "{key}");
-                value.get(key).map(Json::int)
-            })
-            .collect(),
+        found: value.entries().map(|(key, _)| value.get(key).map(Json::int)).collect(),
     }
 }
 
@@ -102,17 +133,70 @@ fn agree(scratch: &mut Scratch, document: &[u8]) -> Result<bool, TestCaseError> 
     if [&b"NaN"[..], b"Infinity"].iter().any(|name| memchr::memmem::find(document, name).is_some()) {
         return Ok(false);
     }
-    let looked = scratch.look(document, tell);
+    let looked = scratch.look(document, None, tell);
     let parsed = scratch.parse(&mut document.to_vec(), tell);
+    let shown = || document.get(..document.len().min(1000)).unwrap_or_default().escape_ascii();
     // `simd-json` lets a number end in some bytes that end none.
     let is_mistaken = looked.is_none() && parsed.is_some() && {
         let mut document = document.to_vec();
         lenient::replace_lone_surrogates(&mut document);
         serde_json::from_slice::<serde_json::Value>(&document).is_err()
     };
-    let is_same = looked == parsed || is_mistaken;
-    prop_assert!(is_same, "{}", document.get(..document.len().min(1000)).unwrap_or_default().escape_ascii());
+    prop_assert!(looked == parsed || is_mistaken, "{}", shown());
+    // Of a part, the same is told as of the whole.
+    let part = scratch.look(document, Some(shape()), |root| tell_part(root, Some(shape())));
+    let whole = scratch.look(document, None, |root| tell_part(root, Some(shape())));
+    prop_assert!(whole.is_none() || part == whole, "a part of {}", shown());
+    if matches!(document.trim_ascii_start().first(), Some(b'{' | b'[')) {
+        for piece_bytes in [1, 3, 63, 1000] {
+            let taken = extracted(scratch, document.chunks(piece_bytes));
+            prop_assert!(taken == part, "in pieces of {piece_bytes}: {}", shown());
+        }
+    }
     Ok(looked.is_some())
+}
+
+/// What is told of an extract of the document that comes in these pieces.
+fn extracted<'p>(scratch: &mut Scratch, pieces: impl Iterator<Item = &'p [u8]>) -> Option<Vec<(usize, Told)>> {
+    let mut extract = Extract::default();
+    extract.begin(Extraction(shape()));
+    extract.feed(br#"{"b":[{"a":1"#);
+    // Nothing is left of the document before.
+    extract.begin(Extraction(shape()));
+    pieces.for_each(|piece| extract.feed(piece));
+    extract.finish();
+    scratch.look_at_extract(&extract, |root| tell_part(root, Some(shape())))
+}
+
+/// Some of the keys that documents here have, and one of an object inside.
+fn shape() -> &'static Shape {
+    static SHAPE: std::sync::LazyLock<&Shape> = std::sync::LazyLock::new(|| {
+        let shape = |keys: &[(&'static str, Inside)]| &*Box::leak(Box::new(Shape::new(keys.iter().copied(), false)));
+        let inner = shape(&[("a", Inside::All), ("index", Inside::All), ("finish_reason", Inside::All)]);
+        shape(&[
+            ("", Inside::All),
+            ("b", Inside::Shaped(inner)),
+            ("ab", Inside::All),
+            ("choices", Inside::Shaped(inner)),
+        ])
+    });
+    &SHAPE
+}
+
+/// What is told of what `shape` wants.
+fn tell_part(value: Json<'_>, part: Option<&'static Shape>) -> Vec<(usize, Told)> {
+    let Some(part) = part else { return vec![(0, tell(value))] };
+    let objects = value.items().flat_map(|item| tell_part(item, Some(part)));
+    let places = value.places(part);
+    let slots = (0..KEYS_MAX).filter_map(|slot| Some((slot, places.value(slot)?)));
+    let members = slots.flat_map(|(slot, value)| {
+        let told = match part.inside(slot) {
+            Inside::All => tell_part(value, None),
+            Inside::Shaped(inner) => tell_part(value, Some(inner)),
+        };
+        told.into_iter().map(move |(_, told)| (slot, told))
+    });
+    objects.chain(members).collect()
 }
 
 fn document() -> impl Strategy<Value = String> {
@@ -170,6 +254,30 @@ proptest! {
             }
         }
         agree(&mut Scratch::default(), &document)?;
+    }
+
+    /// However little of it is wanted.
+    #[test]
+    fn a_document_that_was_cut_short_is_none(document in document(), place in any::<proptest::sample::Index>()) {
+        let document = format!("[{document}]");
+        let cut = document.as_bytes().get(..place.index(document.len())).unwrap_or_default();
+        prop_assert!(Scratch::default().look(cut, Some(shape()), |_| ()).is_none(), "{document}");
+        prop_assert!(Scratch::default().look(cut, None, |_| ()).is_none(), "{document}");
+    }
+
+    #[test]
+    fn an_extract_is_the_same_wherever_a_document_is_cut(
+        document in document(),
+        cuts in proptest::collection::vec(any::<proptest::sample::Index>(), 0..6),
+    ) {
+        let document = format!("[{document}]");
+        let mut cuts: Vec<_> = cuts.iter().map(|cut| cut.index(document.len())).collect();
+        cuts.extend([0, document.len()]);
+        cuts.sort_unstable();
+        let mut scratch = Scratch::default();
+        let taken = extracted(&mut scratch, cuts.windows(2).map(|cut| &document.as_bytes()[cut[0]..cut[1]]));
+        let whole = scratch.look(document.as_bytes(), Some(shape()), |root| tell_part(root, Some(shape())));
+        prop_assert_eq!(taken, whole, "{}", document);
     }
 
     #[test]

@@ -1,17 +1,15 @@
 //! The values of a document that is indexed, read where they lie.
 
 use bumpalo::Bump;
-use memchr::memchr;
 
-use super::{index::Entry, key_bit, scalar};
+use super::{index::Entry, scalar};
 use crate::limits::TEXT_BYTES_MAX;
 
 /// What is undone of a string with escapes. Nothing that a span says is longer.
 pub(super) const ESCAPED_BYTES_MAX: usize = 4 * TEXT_BYTES_MAX;
 
 /// A document whose values are known by place.
-#[derive(Clone, Copy)]
-struct Document<'t> {
+pub(super) struct Document<'t> {
     text: &'t [u8],
     entries: &'t [Entry],
     /// For strings that can't be read where they lie.
@@ -21,38 +19,63 @@ struct Document<'t> {
 /// One value of a document, or a key.
 #[derive(Clone, Copy)]
 pub(in crate::genai) struct View<'t> {
-    document: Document<'t>,
-    at: usize,
-    entry: Entry,
-    first: u8,
+    document: &'t Document<'t>,
+    at: u32,
+}
+
+impl<'t> Document<'t> {
+    /// The document with this `text`, whose values are `entries`.
+    pub fn new(text: &'t [u8], entries: &'t [Entry], arena: &'t Bump) -> Self {
+        Self { text, entries, arena }
+    }
+
+    /// The value that all others are in.
+    pub fn root(&self) -> View<'_> {
+        View { document: self, at: 0 }
+    }
 }
 
 impl<'t> View<'t> {
-    /// The root of the document with this `text`, whose values are `entries`; there has to be one.
-    pub(super) fn new(text: &'t [u8], entries: &'t [Entry], arena: &'t Bump) -> Self {
-        let document = Document { text, entries, arena };
-        document.view(0).unwrap_or(Self { document, at: 0, entry: Entry::NULL, first: b'n' })
+    fn entry(self) -> Entry {
+        self.document.entries.get(self.at as usize).copied().unwrap_or_default()
     }
 
     /// The byte that tells what it is.
     pub fn first_byte(self) -> u8 {
-        self.first
+        self.entry().first()
+    }
+
+    /// The id of the shape that the document was walked by here, if only a part of this is there.
+    pub fn shape(self) -> u16 {
+        self.entry().tag()
+    }
+
+    /// Its place among all values.
+    pub fn place(self) -> u32 {
+        self.at
+    }
+
+    /// The value at another place.
+    pub fn of_place(self, at: u32) -> Self {
+        Self { at, ..self }
+    }
+
+    /// The slot of a key.
+    pub fn slot(self) -> usize {
+        self.entry().tag().into()
     }
 
     /// The members of an object in order, keys as strings.
+    #[inline]
     pub fn members(self) -> impl Iterator<Item = (View<'t>, View<'t>)> {
         let mut inside = self.inside(b'{');
         std::iter::from_fn(move || Some((inside.next()?, inside.next()?)))
     }
 
     /// The elements of an array in order.
+    #[inline]
     pub fn items(self) -> impl Iterator<Item = View<'t>> {
         self.inside(b'[')
-    }
-
-    fn inside(self, kind: u8) -> Inside<'t> {
-        let end = if self.first == kind { self.entry.end() } else { 0 };
-        Inside { document: self.document, next: self.at + 1, end }
     }
 
     /// The last member that has this key.
@@ -60,69 +83,74 @@ impl<'t> View<'t> {
         self.members().filter(|(name, _)| name.is(key)).last().map(|(_, value)| value)
     }
 
-    /// [`key_bit`] of all keys.
-    pub fn key_bits(self) -> u64 {
-        self.members().fold(0, |bits, (key, _)| {
-            // What a key with escapes says isn't known yet.
-            bits | if key.entry.may_have_escapes() { u64::MAX } else { key_bit(key.raw()) }
-        })
+    #[inline]
+    fn inside(self, kind: u8) -> Elements<'t> {
+        let entry = self.entry();
+        let end = if entry.first() == kind { entry.end() as u32 } else { 0 };
+        Elements { document: self.document, next: self.at + 1, end }
     }
 
-    fn is(self, key: &str) -> bool {
-        if self.entry.may_have_escapes() { self.string() == Some(key) } else { self.raw() == key.as_bytes() }
+    /// Whether this is the key `key`.
+    #[inline]
+    pub fn is(self, key: &str) -> bool {
+        if self.entry().has_escapes() { self.string() == Some(key) } else { self.raw() == key.as_bytes() }
     }
 
-    /// What is between the quotes.
+    /// What is between the quotes, if that is what the string says.
+    pub fn plain(self) -> Option<&'t [u8]> {
+        (!self.entry().has_escapes()).then(|| self.raw())
+    }
+
+    #[inline]
     fn raw(self) -> &'t [u8] {
-        self.document.text.get(self.entry.start() + 1..self.entry.end()).unwrap_or_default()
+        let entry = self.entry();
+        self.document.text.get(entry.start() + 1..entry.end()).unwrap_or_default()
     }
 
-    /// The value, when it is a string.
+    /// The value, when it is a string as RFC 8259 section 7 has them.
     pub fn string(self) -> Option<&'t str> {
-        if self.first != b'"' {
+        let entry = self.entry();
+        if entry.first() != b'"' {
             return None;
         }
         let raw = self.raw();
-        let plain = !self.entry.may_have_escapes() || memchr(b'\\', raw).is_none();
-        let said = if plain {
-            raw
-        } else {
-            let room = self.document.arena.alloc_slice_fill_copy(raw.len().min(ESCAPED_BYTES_MAX), 0);
-            scalar::unescape(raw, room)
-        };
-        // It was looked at as a whole, but cutting may have halved a character.
-        let whole = match std::str::from_utf8(said) {
-            Err(error) => said.get(..error.valid_up_to()).unwrap_or_default(),
-            Ok(text) => return Some(text),
-        };
-        std::str::from_utf8(whole).ok()
+        // The walk didn't look inside.
+        if raw.iter().any(|byte| *byte < b' ') {
+            return None;
+        }
+        if !entry.has_escapes() {
+            return std::str::from_utf8(raw).ok();
+        }
+        let room = self.document.arena.alloc_slice_fill_copy(raw.len().min(ESCAPED_BYTES_MAX), 0);
+        let said = scalar::unescape(raw, room)?;
+        match std::str::from_utf8(said) {
+            Ok(text) => Some(text),
+            // Cutting may have halved a character.
+            Err(error) if error.error_len().is_none() && said.len() + 4 > ESCAPED_BYTES_MAX => {
+                std::str::from_utf8(said.get(..error.valid_up_to())?).ok()
+            }
+            Err(_) => None,
+        }
     }
 
     /// The value's text, when it is a number or a name.
     pub fn bare(self) -> Option<&'t [u8]> {
-        match self.first {
+        let entry = self.entry();
+        match entry.first() {
             b'"' | b'{' | b'[' => None,
-            _ => self.document.text.get(self.entry.start()..self.entry.end()),
+            _ => self.document.text.get(entry.start()..entry.end()),
         }
     }
 }
 
-impl<'t> Document<'t> {
-    fn view(self, at: usize) -> Option<View<'t>> {
-        let entry = *self.entries.get(at)?;
-        let first = *self.text.get(entry.start())?;
-        Some(View { document: self, at, entry, first })
-    }
-}
-
 /// What is inside an object or array, keys and values alike.
-struct Inside<'t> {
-    document: Document<'t>,
-    next: usize,
-    end: usize,
+struct Elements<'t> {
+    document: &'t Document<'t>,
+    next: u32,
+    end: u32,
 }
 
-impl<'t> Iterator for Inside<'t> {
+impl<'t> Iterator for Elements<'t> {
     type Item = View<'t>;
 
     #[inline]
@@ -130,8 +158,9 @@ impl<'t> Iterator for Inside<'t> {
         if self.next >= self.end {
             return None;
         }
-        let view = self.document.view(self.next)?;
-        self.next = if matches!(view.first, b'{' | b'[') { view.entry.end() } else { self.next + 1 };
-        Some(view)
+        let at = self.next;
+        let entry = self.document.entries.get(at as usize)?;
+        self.next = if matches!(entry.first(), b'{' | b'[') { entry.end() as u32 } else { at + 1 };
+        Some(View { document: self.document, at })
     }
 }
