@@ -95,7 +95,15 @@ class Server:
 def accept(listener):
     while True:
         sock, _ = listener.accept()
-        threading.Thread(target=Server(sock).serve, daemon=True).start()
+        threading.Thread(target=serve, args=(sock,), daemon=True).start()
+
+
+def serve(sock):
+    try:
+        Server(sock).serve()
+    except ConnectionResetError:
+        # curl leaves without reading what was acknowledged last.
+        sock.close()
 
 
 listener = socket.create_server(("127.0.0.1", 0))

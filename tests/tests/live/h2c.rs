@@ -125,7 +125,7 @@ fn check(prefix: &str, send: impl FnOnce(u16, &[Sending], &Path)) {
     }
 }
 
-/// One connection: the first call upgrades it, and is answered as stream 1.
+/// The first call to each host upgrades its connection, and is answered as stream 1.
 #[test]
 fn a_connection_that_curl_upgrades() {
     check("upgrade", |port, sendings, folder| curl("http2", port, sendings, folder));
