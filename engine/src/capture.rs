@@ -24,10 +24,12 @@ use crate::{
         wanted::Search,
         watch::{Happening, Watch},
     },
+    log::Log,
     metrics::{Gauge, Metrics},
     ring::Ring,
     sys::{
         clock::UnixOffset,
+        memory,
         process::{self, MappedFile},
         wait::{Waiter, Waker},
     },
@@ -45,8 +47,6 @@ const ENDING_LOOK: Duration = Duration::from_millis(5);
 const SETTLING_MAX: Duration = Duration::from_secs(2);
 /// A process that still lives so long after one of its threads ended is not ending.
 const ENDING_MAX: Duration = Duration::from_millis(500);
-
-pub use crate::worker::Log;
 
 /// What to capture.
 pub struct Settings {
@@ -113,12 +113,11 @@ impl Capture {
         mut duty: impl FnMut(usize, Arc<Mutex<crate::kernel::Verdicts>>) -> Duty,
     ) -> Result<(Self, Started), Error> {
         if let Some(remark) = requirements::remark() {
-            log(remark);
+            log.warn(remark);
         }
-        let layout = settings
-            .plain
-            .then(sockets::layout)
-            .and_then(|layout| layout.inspect_err(|error| log(&format!("plain HTTP is not captured: {error}"))).ok());
+        let layout = settings.plain.then(sockets::layout).and_then(|layout| {
+            layout.inspect_err(|error| log.warn(&format!("plain HTTP is not captured: {error}"))).ok()
+        });
         let mut kernel = Kernel::load(
             &settings.selection,
             settings.ring_bytes,
@@ -135,7 +134,7 @@ impl Capture {
             comms: settings.selection.comms.clone(),
             filters_by_pid: settings.selection.filters() & filter::TGID != 0,
             ending: HashMap::new(),
-            log: Arc::clone(log),
+            log: log.clone(),
             announces: false,
             forgotten: 0,
             records_lost: 0,
@@ -172,6 +171,8 @@ impl Capture {
                 move || minder.run(watch, inbox, &waker, workers, &control)
             })
             .map_err(thread_error)?;
+        // The kernel's types and the symbols of libraries were read, and are not needed any more.
+        memory::give_back();
         Ok((Self { orders, waker, thread }, started))
     }
 
@@ -225,7 +226,7 @@ fn spawn_workers(
         .map(|(index, (rings, fds))| {
             // From the last core down: the first is where interrupts tend to be.
             let core = (!cores.is_empty()).then(|| cores[cores.len() - 1 - index % cores.len()]);
-            Worker::spawn(rings, &fds, core, duty(index), Arc::clone(control), Arc::clone(metrics), Arc::clone(log))
+            Worker::spawn(rings, &fds, core, duty(index), Arc::clone(control), Arc::clone(metrics), log.clone())
                 .map_err(Error::Watch)
         })
         .collect()
@@ -274,14 +275,16 @@ impl Minder {
             loop {
                 waiter.wait(if self.ending.is_empty() { CHORES } else { ENDING_LOOK });
                 waker.clear();
-                self.happenings(&mut watch);
+                if self.happenings(&mut watch) && control.process_began() {
+                    workers.iter().for_each(Worker::wake);
+                }
                 self.studied();
                 self.endings(&workers, control);
                 if !self.orders(&inbox) {
                     break;
                 }
                 if workers.iter().any(Worker::is_finished) {
-                    (self.log)("a worker has ended by itself, which is a bug: the capture ends");
+                    self.log.error("a worker has ended by itself, which is a bug: the capture ends");
                     break;
                 }
                 if chores_done.elapsed() >= CHORES {
@@ -289,7 +292,7 @@ impl Minder {
                     control.set_clock(UnixOffset::measure());
                     self.publish(&self.kernel.tallies().unwrap_or_default());
                     for path in self.attacher.detach_unused(chores_done) {
-                        (self.log)(&format!("detached from {}: nothing maps it any more", path.display()));
+                        self.log.info(&format!("detached from {}: nothing maps it any more", path.display()));
                     }
                 }
             }
@@ -345,11 +348,16 @@ impl Minder {
         }
     }
 
-    fn happenings(&mut self, watch: &mut Watch) {
-        let mut lost = false;
+    /// Deals with what has happened; true when a process may have begun.
+    fn happenings(&mut self, watch: &mut Watch) -> bool {
+        let (mut lost, mut began) = (false, false);
         watch.drain(|happening| match happening {
-            Happening::Mapped(pid, file) => self.mapped(pid, &file),
+            Happening::Mapped(pid, file) => {
+                began = true;
+                self.mapped(pid, &file);
+            }
             Happening::Exec(pid, comm) => {
+                began = true;
                 self.attacher.unmapped(pid, Instant::now());
                 self.choose_by_name(pid, &comm);
                 self.choose_by_container(pid);
@@ -368,6 +376,7 @@ impl Minder {
         if lost {
             self.look_at_all();
         }
+        began || lost
     }
 
     /// Finds out which processes have ended, and tells the workers.
@@ -420,7 +429,7 @@ impl Minder {
             Ok(()) => self.sees_sockets = true,
             Err(error) => {
                 self.kernel.detach_sockets();
-                (self.log)(&format!(
+                self.log.warn(&format!(
                     "plain HTTP is not captured: {error} (it needs Linux 6.3 or newer, with the tracepoints \
                      sock_send_length and sock_recv_length)"
                 ));
@@ -435,8 +444,8 @@ impl Minder {
         }
         let Some(path) = self.search.look(pid, Instant::now()) else { return };
         match self.kernel.choose_cgroup(&path) {
-            Ok(()) => (self.log)(&format!("capturing the container of process {pid} ({path})")),
-            Err(error) => (self.log)(&format!("the container of process {pid} is not captured: {error}")),
+            Ok(()) => self.log.info(&format!("capturing the container of process {pid} ({path})")),
+            Err(error) => self.log.warn(&format!("the container of process {pid} is not captured: {error}")),
         }
     }
 
@@ -447,7 +456,7 @@ impl Minder {
             .any(|chosen| crate::kernel::select::comm_key(chosen) == crate::kernel::select::comm_key(comm))
             && let Err(error) = self.kernel.choose_process(pid)
         {
-            (self.log)(&format!("process {pid} ({comm}) is not captured: {error}"));
+            self.log.warn(&format!("process {pid} ({comm}) is not captured: {error}"));
         }
     }
 
@@ -495,16 +504,16 @@ impl Minder {
         match attached {
             Attached::New { path, functions, remark } => {
                 if self.announces {
-                    (self.log)(&format!("attached to {} ({functions} functions)", path.display()));
+                    self.log.info(&format!("attached to {} ({functions} functions)", path.display()));
                 }
                 if let Some(remark) = remark {
-                    (self.log)(&format!("{}: {remark}", path.display()));
+                    self.log.warn(&format!("{}: {remark}", path.display()));
                 }
             }
             Attached::Unclear { path, why } | Attached::Failed { path, why } => {
-                (self.log)(&format!("not attached to {}: {why}", path.display()));
+                self.log.warn(&format!("not attached to {}: {why}", path.display()));
             }
-            Attached::TooMany { path } => (self.log)(&format!("not attached to {}: too many files", path.display())),
+            Attached::TooMany { path } => self.log.warn(&format!("not attached to {}: too many files", path.display())),
             Attached::Already | Attached::Later | Attached::Useless => {}
         }
     }
@@ -513,7 +522,7 @@ impl Minder {
     fn pin(&mut self, path: &std::path::Path, asked: bool) {
         match self.attacher.pin(&mut self.kernel, path) {
             Attached::Useless if asked => {
-                (self.log)(&format!("no TLS functions were found in {}: nothing attached to it", path.display()));
+                self.log.warn(&format!("no TLS functions were found in {}: nothing attached to it", path.display()));
             }
             attached => self.tell(attached),
         }

@@ -135,8 +135,8 @@ impl Recorder {
 }
 
 /// Reads a recording.
-pub struct Recording {
-    input: BufReader<File>,
+pub struct Recording<R = BufReader<File>> {
+    input: R,
     clock: UnixOffset,
     frame: Vec<u8>,
     at: u64,
@@ -148,7 +148,16 @@ impl Recording {
     /// # Errors
     /// When it can't be read, or isn't one.
     pub fn open(path: &Path) -> Result<Self, Error> {
-        let mut input = BufReader::with_capacity(1 << 20, File::open(path)?);
+        Self::read(BufReader::with_capacity(1 << 20, File::open(path)?))
+    }
+}
+
+impl<R: Read> Recording<R> {
+    /// A recording that comes from somewhere else.
+    ///
+    /// # Errors
+    /// As those of [`Recording::open`].
+    pub fn read(mut input: R) -> Result<Self, Error> {
         let mut header = [0; FILE_HEADER_BYTES];
         input.read_exact(&mut header).map_err(|_| Error::NotARecording)?;
         let (magic, rest) = header.split_at(MAGIC.len());
@@ -206,9 +215,32 @@ fn read_or_end(input: &mut impl Read, buffer: &mut [u8]) -> io::Result<usize> {
     Ok(filled)
 }
 
+/// What a fuzzer does with a recording: it is read to its end. Panics when that does, when it has no end, or when a
+/// record isn't as long as it says.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn exercise(data: &[u8]) {
+    let header = [&MAGIC[..], &[0; 16]].concat();
+    // As it is, and with a beginning that is right.
+    for mut recording in
+        [Recording::read(data.chain(&[][..])), Recording::read((&*header).chain(data))].into_iter().flatten()
+    {
+        let mut count = 0;
+        while let Ok(Some(record)) = recording.next_record() {
+            assert_eq!(record.payload.len(), record.header.len as usize);
+            count += 1;
+            assert!(count <= data.len());
+        }
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_seeds_of_the_fuzzer() {
+        crate::wire::exercise::replay("recording", exercise, 0);
+    }
 
     #[test]
     fn what_is_recorded_is_read_back() {

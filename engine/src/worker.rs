@@ -18,7 +18,9 @@ use crossbeam_queue::ArrayQueue;
 use crate::{
     exchange::Exchange,
     flow::{Outlet, Pipeline, Settings},
+    handoff::Handoff,
     kernel::Verdicts,
+    log::Log,
     metrics::{Cause, Metrics, Total},
     recording::Recorder,
     ring::{Record, Ring},
@@ -34,17 +36,18 @@ const TURN_BYTES: u64 = 4 * 1024 * 1024;
 const PAUSE_MIN: Duration = Duration::from_micros(250);
 /// How long a worker sleeps at most; it wakes sooner when a ring fills.
 const PAUSE_MAX: Duration = Duration::from_millis(50);
+/// The same when nothing was in the rings for [`QUIET_NS`] and no process has begun.
+const PAUSE_QUIET: Duration = Duration::from_millis(250);
+/// After so long without a record all is quiet.
+const QUIET_NS: u64 = 5_000_000_000;
 /// How often idle exchanges and the clock are looked at.
 const CHORES_NS: u64 = 1_000_000_000;
-
-/// Says something to the user.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
 
 /// Where finished exchanges go, and where their arenas come back.
 #[derive(Clone)]
 pub struct Queues {
     /// To the encoder.
-    pub exchanges: Arc<ArrayQueue<Exchange>>,
+    pub exchanges: Arc<Handoff>,
     /// Back from it, by worker.
     pub arenas: Vec<Arc<ArrayQueue<Box<Bump>>>>,
 }
@@ -53,7 +56,7 @@ impl Queues {
     /// Queues of `capacity` for `workers`.
     pub fn new(workers: usize, capacity: usize) -> Self {
         Self {
-            exchanges: Arc::new(ArrayQueue::new(capacity)),
+            exchanges: Arc::new(Handoff::new(capacity)),
             arenas: (0..workers).map(|_| Arc::new(ArrayQueue::new(capacity))).collect(),
         }
     }
@@ -162,12 +165,19 @@ pub struct Control {
     clock: AtomicI64,
     /// When records were last seen to have been lost (CLOCK_MONOTONIC), or 0.
     lost_ns: AtomicU64,
+    /// When a process was last seen to begin (CLOCK_MONOTONIC), or 0.
+    begun_ns: AtomicU64,
 }
 
 impl Control {
     /// Workers may run, with this offset to the time of day.
     pub fn new(clock: UnixOffset) -> Self {
-        Self { stop: AtomicBool::new(false), clock: AtomicI64::new(clock.0), lost_ns: AtomicU64::new(0) }
+        Self {
+            stop: AtomicBool::new(false),
+            clock: AtomicI64::new(clock.0),
+            lost_ns: AtomicU64::new(0),
+            begun_ns: AtomicU64::new(0),
+        }
     }
 
     /// The clock was set.
@@ -180,6 +190,15 @@ impl Control {
     pub fn records_lost(&self) {
         // Relaxed: whoever is told of a process's end after this is told through a channel.
         self.lost_ns.store(monotonic_ns(), Ordering::Relaxed);
+    }
+
+    /// A process has begun. What it is has to be looked up while it lives, which may not be for long, so the workers
+    /// come by more often for a while. True when they have to be woken for that.
+    pub fn process_began(&self) -> bool {
+        let now_ns = monotonic_ns();
+        // Relaxed: a single value, and who is woken because of it has made a system call since.
+        let before_ns = self.begun_ns.swap(now_ns, Ordering::Relaxed);
+        now_ns.saturating_sub(before_ns) >= QUIET_NS / 2
     }
 }
 
@@ -228,6 +247,11 @@ impl Worker {
         Ok(Self { thread, ended, waker, control })
     }
 
+    /// Makes it come by now.
+    pub fn wake(&self) {
+        self.waker.wake();
+    }
+
     /// Tells of processes that have ended: what they left in the rings comes first.
     pub fn processes_ended(&self, pids: Vec<u32>) {
         // A worker that is gone has no connections either.
@@ -264,7 +288,7 @@ impl Pressure {
         self.last_ns = monotonic_ns();
         for step in self.told + 1..=step {
             metrics.add(Total::PressureSteps, 1);
-            log(match step {
+            log.warn(match step {
                 pressure::WITHOUT_CONTENT => "a ring is half full: content is not captured of exchanges that begin now",
                 pressure::HEAD_AND_TAIL => {
                     "a ring is three quarters full: of large calls only head and tail are captured"
@@ -282,7 +306,7 @@ impl Pressure {
             && ring.filled() < ring.capacity() / 4
         {
             self.told = pressure::NONE;
-            log("the ring has room again: everything is captured");
+            log.warn("the ring has room again: everything is captured");
         }
     }
 }
@@ -303,6 +327,7 @@ impl Drain {
     fn run(mut self) {
         let mut pause = PAUSE_MIN;
         let mut chores_done_ns = monotonic_ns();
+        let mut stirred_ns = chores_done_ns;
         loop {
             let woke_ns = monotonic_ns();
             // Read before the rings are: what these say has happened, the rings have told by now.
@@ -325,7 +350,9 @@ impl Drain {
                 }
                 chores_done_ns = now_ns;
             }
-            pause = if drained { PAUSE_MIN } else { (pause * 2).min(PAUSE_MAX) };
+            stirred_ns = if drained { now_ns } else { stirred_ns.max(self.control.begun_ns.load(Ordering::Relaxed)) };
+            let pause_max = if now_ns.saturating_sub(stirred_ns) < QUIET_NS { PAUSE_MAX } else { PAUSE_QUIET };
+            pause = if drained { PAUSE_MIN } else { (pause * 2).min(pause_max) };
             self.waiter.wait(pause);
             self.waker.clear();
         }

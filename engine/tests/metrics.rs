@@ -16,10 +16,11 @@ use agentsight::{
         config::{self, Flags, MetricSettings, Retry},
         exporter::{Exporter, Inlet, Outputs},
     },
+    handoff::Handoff,
     intervals::Intervals,
+    log::{Level, Log},
     metrics::{Cause, Metrics, Total},
 };
-use crossbeam_queue::ArrayQueue;
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
     common::v1::{KeyValue, any_value::Value},
@@ -52,21 +53,21 @@ const NEVER_MS: u64 = 3_600_000;
 /// A running exporter with its queue.
 struct Running {
     exporter: Exporter,
-    queue: Arc<ArrayQueue<Exchange>>,
+    queue: Arc<Handoff>,
     metrics: Arc<Metrics>,
     log: Arc<Mutex<Vec<String>>>,
 }
 
 impl Running {
     fn start(outputs: Outputs) -> Self {
-        let queue = Arc::new(ArrayQueue::new(10_000));
+        let queue = Arc::new(Handoff::new(10_000));
         let (metrics, log) = (Arc::new(Metrics::default()), Arc::new(Mutex::new(Vec::new())));
         let lines = Arc::clone(&log);
         let exporter = Exporter::spawn(
             Inlet { exchanges: Arc::clone(&queue), arenas: vec![] },
             outputs,
             Arc::clone(&metrics),
-            Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+            Log::new(Some(Level::Info), move |line: &str| lines.lock().unwrap().push(line.to_owned())),
         );
         Self { exporter: exporter.unwrap(), queue, metrics, log }
     }

@@ -22,6 +22,8 @@ use agentsight::{
         config::{self, Batch, Flags, Retry, Settings},
         exporter::{Exporter, Inlet, Outputs, Report},
     },
+    handoff::Handoff,
+    log::{Level, Log},
     metrics::{Cause, Metrics, Total},
     spool::{self, Bounds},
 };
@@ -56,7 +58,7 @@ impl Drop for Temp {
 /// An exporter that runs.
 struct Run {
     exporter: Exporter,
-    queue: Arc<ArrayQueue<agentsight::exchange::Exchange>>,
+    queue: Arc<Handoff>,
     metrics: Arc<Metrics>,
     log: Arc<Mutex<Vec<String>>>,
 }
@@ -76,13 +78,13 @@ impl Run {
             ..configured.settings.unwrap()
         };
         let (metrics, log) = (Arc::new(Metrics::default()), Arc::new(Mutex::new(Vec::new())));
-        let queue = Arc::new(ArrayQueue::new(10_000));
+        let queue = Arc::new(Handoff::new(10_000));
         let lines = Arc::clone(&log);
         let exporter = Exporter::spawn(
             Inlet { exchanges: Arc::clone(&queue), arenas: vec![Arc::new(ArrayQueue::new(10))] },
             Outputs { otlp: Some(settings), spool, ..Outputs::default() },
             Arc::clone(&metrics),
-            Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+            Log::new(Some(Level::Info), move |line: &str| lines.lock().unwrap().push(line.to_owned())),
         )
         .unwrap();
         Self { exporter, queue, metrics, log }

@@ -115,7 +115,10 @@ impl Place {
         recording(&file, numbers);
         let mut command = Command::new(agentsight());
         command.arg("replay").arg(&file).args(["--otel", "--otel-endpoint", collector]);
-        command.arg("--stats").arg(&stats).arg("--spool").arg(self.spool()).args(more);
+        command.arg("--stats").arg(&stats).args(more);
+        if !more.contains(&"--spool") {
+            command.arg("--spool").arg(self.spool());
+        }
         command.env("OTEL_BSP_SCHEDULE_DELAY", "20");
         (command, stats)
     }
@@ -320,22 +323,52 @@ fn a_read_only_disk_leaves_memory() {
     assert_eq!(numbers(&receiver.spans()), (0..1_000).collect::<Vec<_>>(), "in order");
 }
 
+/// The time of day as a program sees it that is run under this.
+struct Clock {
+    library: PathBuf,
+    shift: PathBuf,
+}
+
+impl Clock {
+    /// None, with the reason told, where there is no C compiler.
+    fn new(place: &Place) -> Option<Self> {
+        let folder = place.folder.path();
+        let clock = Self { library: folder.join("libclock.so"), shift: folder.join("shift") };
+        let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
+        let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock.c");
+        let mut command = Command::new(compiler);
+        command.args(["-shared", "-fPIC", "-O1", "-o"]).arg(&clock.library).arg(source);
+        if !command.status().is_ok_and(|status| status.success()) {
+            skip("no C compiler");
+            return None;
+        }
+        clock.jump(0);
+        Some(clock)
+    }
+
+    /// From now on it is so many seconds ahead of the real one.
+    fn jump(&self, seconds: i64) {
+        let next = self.shift.with_extension("next");
+        fs::write(&next, seconds.to_string()).unwrap();
+        fs::rename(next, &self.shift).unwrap();
+    }
+
+    fn start(&self, (mut command, stats): (Command, PathBuf)) -> Run {
+        command.env("LD_PRELOAD", &self.library).env("CLOCK_SHIFT_FILE", &self.shift);
+        Run::start(command, stats)
+    }
+}
+
+const YEAR: i64 = 365 * 24 * 3600;
+
 #[test]
 fn a_clock_that_jumps_makes_nothing_old() {
     let place = Place::new();
-    let library = place.folder.path().join("libclock.so");
-    let compiler = env::var("CC").unwrap_or_else(|_| "cc".to_owned());
-    let source = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/clock.c");
-    let compiled = Command::new(compiler).args(["-shared", "-fPIC", "-O1", "-o"]).arg(&library).arg(source).status();
-    if !compiled.is_ok_and(|status| status.success()) {
-        return skip("no C compiler");
-    }
+    let Some(clock) = Clock::new(&place) else { return };
     let shifted = |numbers: std::ops::Range<u64>, collector: &str, seconds: i64| {
-        let (mut command, stats) = place.replay(numbers, collector, &["--spool-max-age", "1h"]);
-        command.env("LD_PRELOAD", &library).env("CLOCK_SHIFT_SECONDS", seconds.to_string());
-        Run::start(command, stats).wait()
+        clock.jump(seconds);
+        clock.start(place.replay(numbers, collector, &["--spool-max-age", "1h"])).wait()
     };
-    const YEAR: i64 = 365 * 24 * 3600;
     for (round, [first, second]) in [[0, 20 * YEAR], [20 * YEAR, 0], [0, -30 * YEAR]].into_iter().enumerate() {
         let start = round as u64 * 200;
         let ended = shifted(start..start + 100, &dead(), first);
@@ -344,6 +377,37 @@ fn a_clock_that_jumps_makes_nothing_old() {
         let ended = shifted(start + 100..start + 200, &receiver.url(), second);
         ended.balance();
         assert_eq!(numbers(&receiver.spans()), (start..start + 200).collect::<Vec<_>>(), "{}", ended.stderr);
+    }
+}
+
+/// Ahead and back while spans wait for the next attempt, on disk and in memory.
+#[test]
+fn a_clock_that_jumps_while_it_runs_loses_nothing() {
+    for spool in [true, false] {
+        let place = Place::new();
+        let Some(clock) = Clock::new(&place) else { return };
+        // Two attempts fail, with a pause after each.
+        let receiver = Receiver::start_refusing([503; 2]).unwrap();
+        let metrics = nobody();
+        let address = metrics.to_string();
+        let mut more = vec!["--spool-max-age", "1h", "--metrics-listen", &address];
+        if !spool {
+            more.extend(["--spool", "off"]);
+        }
+        let run = clock.start(place.replay(0..1_500, &receiver.url(), &more));
+        for (attempts, seconds) in [(1, 20 * YEAR), (2, -30 * YEAR)] {
+            wait_for_metric(metrics, "agentsight_export_attempts_total", attempts);
+            clock.jump(seconds);
+        }
+        let ended = run.wait();
+        assert_eq!(ended.drops(), BTreeMap::new(), "spool: {spool}\n{}", ended.stderr);
+        assert_eq!(ended.number("exported"), 1_500, "spool: {spool}\n{}", ended.stderr);
+        assert_eq!(ended.number("spooled") > 0, spool, "{}", ended.stats);
+        assert_eq!(
+            numbers(&receiver.spans()),
+            (0..1_500).collect::<Vec<_>>(),
+            "spool: {spool}: each once and in order"
+        );
     }
 }
 

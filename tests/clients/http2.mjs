@@ -3,6 +3,8 @@
 //   http2.mjs serve PLAN CERT KEY     prints its port, answers until stdin ends
 //   http2.mjs send PLAN CERT PORT     waits for a line on stdin before each phase, prints "done" after it
 //
+// With - for CERT there is no TLS, and HTTP/2 by prior knowledge.
+//
 // A plan is lines of JSON, one an exchange: its request and its response with bodies as base64, the
 // sizes of the pieces that they are written in, the connection and the phase that it belongs to.
 import fs from "node:fs";
@@ -70,12 +72,11 @@ function answer(stream, headers) {
 }
 
 function serve() {
-  const server = http2.createSecureServer({
-    cert: fs.readFileSync(cert),
-    key: fs.readFileSync(last),
-    maxSessionMemory: 200,
-    settings: { maxConcurrentStreams: 200, headerTableSize: 4096 },
-  });
+  const options = { maxSessionMemory: 200, settings: { maxConcurrentStreams: 200, headerTableSize: 4096 } };
+  const server =
+    cert === "-"
+      ? http2.createServer(options)
+      : http2.createSecureServer({ ...options, cert: fs.readFileSync(cert), key: fs.readFileSync(last) });
   server.on("stream", answer);
   server.listen(0, "127.0.0.1", () => console.log(server.address().port));
   process.stdin.resume().on("end", () => process.exit(0));
@@ -115,11 +116,13 @@ async function phase(sessions, number, concurrent) {
       if (!sessions.has(connection)) {
         sessions.set(
           connection,
-          http2.connect(`https://127.0.0.1:${last}`, {
-            ca: fs.readFileSync(cert),
-            servername: "localhost",
-            settings: settings(connection),
-          }),
+          cert === "-"
+            ? http2.connect(`http://127.0.0.1:${last}`, { settings: settings(connection) })
+            : http2.connect(`https://127.0.0.1:${last}`, {
+                ca: fs.readFileSync(cert),
+                servername: "localhost",
+                settings: settings(connection),
+              }),
         );
       }
       const session = sessions.get(connection);

@@ -19,6 +19,8 @@ use crate::{
 pub enum Client {
     /// Node's own, with the OpenSSL in Node.
     Node,
+    /// Node's own without TLS, by prior knowledge (RFC 9113 section 3.3).
+    NodePlain,
     /// httpx, with the system's libssl.
     Httpx,
 }
@@ -49,6 +51,7 @@ impl Peers {
         let made = made.expect("a certificate");
         fs::write(&cert, made.cert.pem()).expect("the certificate is written");
         fs::write(&key, made.signing_key.serialize_pem()).expect("the key is written");
+        let cert = if client == Client::NodePlain { PathBuf::from("-") } else { cert };
         let script = |name: &str| root().join("tests/clients").join(name);
         let mut server =
             Peer::start(Command::new("node").arg(script("http2.mjs")).arg("serve").args([&plan_file, &cert, &key]));
@@ -108,8 +111,8 @@ impl Drop for Peers {
     }
 }
 
-/// A Python with httpx and HTTP/2, installed once below the target folder.
-fn python() -> Option<PathBuf> {
+/// A Python with httpx and the h2 package, installed once below the target folder; none where it can't be had.
+pub fn python() -> Option<PathBuf> {
     static PYTHON: OnceLock<Option<PathBuf>> = OnceLock::new();
     PYTHON.get_or_init(install).clone()
 }

@@ -78,7 +78,7 @@ pub struct CaptureOptions {
     /// Write counters as JSON to this file at the end
     #[arg(long, value_name = "FILE")]
     pub stats: Option<PathBuf>,
-    /// Say nothing but errors on stderr, and show no calls
+    /// Say nothing but errors on stderr, whatever OTEL_LOG_LEVEL is, and show no calls
     #[arg(short, long)]
     pub quiet: bool,
 }

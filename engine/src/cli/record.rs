@@ -10,7 +10,10 @@ use std::{
 use anyhow::Context as _;
 use clap::Args;
 
-use super::{options::CaptureOptions, run::notes};
+use super::{
+    options::CaptureOptions,
+    run::{log, tell_end},
+};
 use crate::{
     capture::Capture,
     metrics::{Metrics, Total},
@@ -37,7 +40,7 @@ pub struct Options {
 /// Records until a signal, the duration's end, or a full disk.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let settings = options.capture.settings(false)?;
-    let log = notes(!options.capture.quiet);
+    let log = log(options.capture.quiet);
     let stop = Waker::new()?;
     signals::stop_on_signal(stop.clone())?;
     let metrics = Arc::new(Metrics::default());
@@ -46,9 +49,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let recorder = Arc::new(Mutex::new(recorder));
     let (capture, started) = Capture::start(&settings, &metrics, &log, |_, _| Duty::Record(Arc::clone(&recorder)))?;
     for (path, functions, users) in &started.targets {
-        log(&format!("attached to {} ({functions} functions, {users} processes)", path.display()));
+        log.info(&format!("attached to {} ({functions} functions, {users} processes)", path.display()));
     }
-    log("ready");
+    log.info("ready");
     let mut waiter = Waiter::new(&[stop.fd()])?;
     let began = Instant::now();
     let lock = || recorder.lock().unwrap_or_else(PoisonError::into_inner);
@@ -64,11 +67,12 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let drops: Vec<String> =
         kernel.drops().filter(|(_, count)| *count > 0).map(|(name, count)| format!("{name} {count}")).collect();
     let lost = if drops.is_empty() { "nothing was dropped".into() } else { format!("DROPPED: {}", drops.join(", ")) };
-    log(&format!(
+    let text = format!(
         "{records} records with {} bytes in {}; {lost}",
         metrics.total(Total::RecordBytes),
         options.file.display()
-    ));
+    );
+    tell_end(&log, !drops.is_empty(), &text);
     if let Some(path) = &options.capture.stats {
         let mut stats = super::stats::of_metrics(&metrics);
         stats["drops"] = kernel

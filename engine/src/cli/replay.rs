@@ -7,7 +7,7 @@ use clap::Args;
 
 use super::{
     options::OutputOptions,
-    run::{SHUTDOWN_MAX, notes, outputs},
+    run::{SHUTDOWN_MAX, log, outputs, tell_end},
     stats,
 };
 use crate::{
@@ -32,7 +32,7 @@ pub struct Options {
     /// Write counters as JSON to this file at the end
     #[arg(long, value_name = "FILE")]
     stats: Option<PathBuf>,
-    /// Say nothing but errors on stderr, and show no calls
+    /// Say nothing but errors on stderr, whatever OTEL_LOG_LEVEL is, and show no calls
     #[arg(short, long)]
     quiet: bool,
 }
@@ -40,9 +40,9 @@ pub struct Options {
 /// Replays, as fast as it goes without losing anything.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let export = options.output.export()?;
-    let log = notes(!options.quiet);
+    let log = log(options.quiet);
     for warning in &export.warnings {
-        log(warning);
+        log.warn(warning);
     }
     let reading = || format!("can't replay {}", options.file.display());
     // Before anything is started: a file that is no recording is the likeliest mistake.
@@ -62,7 +62,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
             &metrics,
         )?,
         Arc::clone(&metrics),
-        log,
+        log.clone(),
     )?;
     let mut outcome = Ok(());
     for turn in 0..options.repeat {
@@ -72,10 +72,9 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         }
     }
     let report = exporter.shutdown(SHUTDOWN_MAX);
-    if !options.quiet {
-        let records = metrics.total(Total::Records);
-        eprintln!("agentsight: {records} records with {} bytes: {report}", metrics.total(Total::RecordBytes));
-    }
+    let text =
+        format!("{} records with {} bytes: {report}", metrics.total(Total::Records), metrics.total(Total::RecordBytes));
+    tell_end(&log, metrics.all_losses().next().is_some(), &text);
     if let Some(path) = &options.stats {
         stats::write(path, &stats::of_metrics(&metrics))?;
     }

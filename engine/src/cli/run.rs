@@ -10,7 +10,7 @@ use std::{
 };
 
 use crate::{
-    capture::{self, Capture, Log, Outcome, Started},
+    capture::{self, Capture, Outcome, Started},
     export::{
         config,
         exporter::{Exporter, Inlet, Outputs, Report},
@@ -18,6 +18,7 @@ use crate::{
     flow::{self, IdSource, Roles},
     genai,
     limits::EXCHANGE_QUEUE_MAX,
+    log::{Level, Log},
     metrics::{Metrics, Total},
     output::{Lines, Style},
     spool,
@@ -50,7 +51,7 @@ pub struct Plan {
     pub lines: Option<Style>,
     /// The counters, which may be served already.
     pub counters: Arc<Metrics>,
-    /// Where notes go.
+    /// Where lines about the run go.
     pub log: Log,
 }
 
@@ -76,7 +77,7 @@ impl Plan {
             metrics: None,
             lines: None,
             counters: Arc::default(),
-            log: quiet(),
+            log: Log::none(),
         })
     }
 }
@@ -93,14 +94,17 @@ pub fn outputs(
     Ok(Outputs { otlp, spool, own_metrics: otlp_metrics.is_some(), metrics: otlp_metrics, lines })
 }
 
-/// Notes that nobody reads.
-pub fn quiet() -> Log {
-    Arc::new(|_| {})
+/// Lines on stderr, up to the level of `OTEL_LOG_LEVEL`; after `--quiet` errors at most.
+pub fn log(quiet: bool) -> Log {
+    let (level, warnings) = config::log_level(&|name| std::env::var(name).ok());
+    let log = Log::stderr(if quiet { level.min(Some(Level::Error)) } else { level });
+    warnings.iter().for_each(|warning| log.warn(warning));
+    log
 }
 
-/// Notes on stderr.
-pub fn notes(wanted: bool) -> Log {
-    if wanted { Arc::new(|text| eprintln!("agentsight: {text}")) } else { quiet() }
+/// Says how it went, as a warning if something was lost.
+pub fn tell_end(log: &Log, lost: bool, text: &str) {
+    log.say(if lost { Level::Warn } else { Level::Info }, text);
 }
 
 /// A capture that runs.

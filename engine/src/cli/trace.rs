@@ -13,10 +13,11 @@ use clap::Args;
 
 use super::{
     options::{CaptureOptions, OutputOptions},
-    run::{Ended, Plan, Running, SHUTDOWN_MAX, notes, summary},
+    run::{Ended, Plan, Running, SHUTDOWN_MAX, log, summary, tell_end},
     stats,
 };
 use crate::{
+    log::Log,
     metrics::Metrics,
     spool,
     sys::{
@@ -25,8 +26,10 @@ use crate::{
     },
 };
 
-/// How often an end other than a signal is looked for.
+/// How often it is looked whether the command has ended.
 const LOOK: Duration = Duration::from_millis(20);
+/// How often an end other than a signal is looked for when there is no command.
+const LOOK_ALONE: Duration = Duration::from_millis(500);
 
 /// Flags of `trace`.
 #[derive(Clone, Debug, Args)]
@@ -52,16 +55,16 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let export = options.output.export()?;
     let exports = export.spans.is_some();
     let settings = options.capture.settings(by_command)?;
-    let note = notes(!options.capture.quiet);
+    let log = log(options.capture.quiet);
     for warning in &export.warnings {
-        note(warning);
+        log.warn(warning);
     }
     let stop = Waker::new()?;
     signals::stop_on_signal(stop.clone())?;
     let counters = Arc::new(Metrics::default());
     let server = options.output.serve(&counters)?;
     if let Some(server) = &server {
-        note(&format!("metrics are at http://{}/metrics", server.address()));
+        log.info(&format!("metrics are at http://{}/metrics", server.address()));
     }
     let running = Running::start(Plan {
         capture: settings,
@@ -73,20 +76,20 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
         metrics: export.metrics,
         lines: options.output.style(options.capture.quiet),
         counters,
-        log: notes(!options.capture.quiet),
+        log: log.clone(),
     })?;
     for (path, functions, users) in &running.started.targets {
-        note(&format!("attached to {} ({functions} functions, {users} processes)", path.display()));
+        log.info(&format!("attached to {} ({functions} functions, {users} processes)", path.display()));
     }
     if running.started.targets.is_empty() {
-        note("no TLS library is mapped yet; it is attached to as soon as a process maps one");
+        log.info("no TLS library is mapped yet; it is attached to as soon as a process maps one");
     }
     let child = by_command.then(|| start_command(&running, options)).transpose()?;
-    note("ready");
+    log.info("ready");
     let status = wait(&running, child, options.capture.duration, &stop)?;
     let failed = running.has_failed();
     let ended = running.stop(SHUTDOWN_MAX);
-    conclude(options, &ended, exports)?;
+    conclude(options, &log, &ended, exports)?;
     anyhow::ensure!(!failed, "the capture failed while it ran");
     Ok(status.map_or(ExitCode::SUCCESS, exit_code))
 }
@@ -113,7 +116,8 @@ fn wait(
     let began = Instant::now();
     let mut signals_passed = 0;
     loop {
-        let left = duration.map_or(LOOK, |duration| duration.saturating_sub(began.elapsed()).min(LOOK));
+        let look = if child.is_some() { LOOK } else { LOOK_ALONE };
+        let left = duration.map_or(look, |duration| duration.saturating_sub(began.elapsed()).min(look));
         waiter.wait(left);
         stop.clear();
         if let Some(running_child) = &mut child {
@@ -139,8 +143,8 @@ fn wait(
     }
 }
 
-fn conclude(options: &Options, ended: &Ended, exports: bool) -> anyhow::Result<()> {
-    notes(!options.capture.quiet)(&summary(ended, exports));
+fn conclude(options: &Options, log: &Log, ended: &Ended, exports: bool) -> anyhow::Result<()> {
+    tell_end(log, ended.drops().next().is_some(), &summary(ended, exports));
     match &options.capture.stats {
         Some(path) => stats::write(path, &stats::of_capture(ended)),
         None => Ok(()),

@@ -143,9 +143,38 @@ pub(super) fn shorten(message: &str) -> String {
     line.take(CHARS_MAX).collect()
 }
 
+/// What a fuzzer does with a collector's answer: a byte for its status, one for its media type, a line that is its
+/// `Retry-After`, and its body. Panics when reading does, or when what is said of it could spoil a log.
+#[cfg(any(test, feature = "fuzz"))]
+pub fn exercise(data: &[u8]) {
+    let &[status, kind, ref rest @ ..] = data else { return };
+    let end = rest.iter().position(|byte| *byte == b'\n').unwrap_or(rest.len());
+    let (line, body) = (&rest[..end], rest.get(end + 1..).unwrap_or_default());
+    let kind = ["application/json", "application/x-protobuf", "text/plain", ""][usize::from(kind % 4)];
+    let mut headers = HeaderMap::new();
+    for (name, value) in [(CONTENT_TYPE, kind.as_bytes()), (RETRY_AFTER, line), (LOCATION, line)] {
+        if let Ok(value) = value.try_into() {
+            headers.insert(name, value);
+        }
+    }
+    if let Some(pause) = text(&headers, RETRY_AFTER).and_then(|value| retry_after(value, SystemTime::UNIX_EPOCH)) {
+        assert!(pause <= super::retry::RETRY_AFTER_MAX);
+    }
+    let message = partial_success(&headers, body).map(|(_, message)| shorten(&message));
+    let status = StatusCode::from_u16(100 + u16::from(status) * 2).unwrap_or(StatusCode::BAD_REQUEST);
+    for line in [message.unwrap_or_default(), refusal(status, &headers, body)] {
+        assert!(line.chars().count() < 500 && !line.chars().any(char::is_control), "{line:?}");
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_seeds_of_the_fuzzer() {
+        crate::wire::exercise::replay("answer", exercise, 1);
+    }
 
     fn headers(media_type: &str) -> HeaderMap {
         HeaderMap::from_iter([(CONTENT_TYPE, media_type.parse().unwrap())])

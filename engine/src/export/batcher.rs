@@ -154,6 +154,11 @@ impl Batcher {
         }
     }
 
+    /// When the open request has to be closed, if anything is in it.
+    pub(super) fn due(&self) -> Option<Instant> {
+        (self.open.records() > 0).then(|| self.opened + self.limits.delay)
+    }
+
     /// Closes the open request when its first span has waited long enough.
     pub(super) fn close_if_due(&mut self) {
         self.metrics.set(Gauge::ExportSpansWaiting, self.waiting.spans.load(Relaxed) as u64);

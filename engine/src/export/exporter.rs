@@ -16,13 +16,15 @@ use super::{
     batcher::Batcher,
     config::{MetricSettings, Settings},
     meter::Meter,
-    otlp::{Client, Log},
+    otlp::Client,
     outlet::Outlet,
     tls::TlsError,
 };
 use crate::{
     exchange::Exchange,
+    handoff::Handoff,
     limits,
+    log::Log,
     metrics::{Cause, Gauge, Metrics, Total},
     output::Lines,
     spool,
@@ -31,7 +33,7 @@ use crate::{
 /// Where exchanges come from and their arenas go back to.
 pub struct Inlet {
     /// Finished exchanges of all workers.
-    pub exchanges: Arc<ArrayQueue<Exchange>>,
+    pub exchanges: Arc<Handoff>,
     /// For each worker, the arenas that it can use again.
     pub arenas: Vec<Arc<ArrayQueue<Box<Bump>>>>,
 }
@@ -88,16 +90,16 @@ impl Exporter {
         let delivery = match outputs.otlp {
             Some(settings) => {
                 let (batcher, mut outlet) = Batcher::new(&settings, Arc::clone(&metrics));
-                let mut client = Client::new(settings, Arc::clone(&metrics), Arc::clone(&log))?;
+                let mut client = Client::new(settings, Arc::clone(&metrics), log.clone())?;
                 if let Some(settings) = outputs.spool {
-                    outlet = outlet.with_spool(settings, Arc::clone(&log))?;
+                    outlet = outlet.with_spool(settings, log.clone())?;
                     client = client.for_kept_batches();
                 }
                 Some((batcher, outlet, client))
             }
             None => None,
         };
-        let meter = outputs.metrics.map(|settings| Meter::new(settings, Arc::clone(&metrics), Arc::clone(&log)));
+        let meter = outputs.metrics.map(|settings| Meter::new(settings, Arc::clone(&metrics), log.clone()));
         let meter = meter.transpose()?;
         let meter = meter.map(|meter| if outputs.own_metrics { meter.with_own() } else { meter });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_io().enable_time().build()?;
@@ -159,8 +161,11 @@ const TURN: usize = 256;
 /// How long to wait for more when there was something.
 const PAUSE_BUSY: Duration = Duration::from_millis(2);
 
-/// How long to wait, in the end, when there is nothing.
+/// After a pause of this length without anything, the next exchange is waited for.
 const PAUSE_IDLE: Duration = Duration::from_millis(50);
+
+/// How long at most, so that what is set at each turn stays true.
+const SLEEP_MAX: Duration = Duration::from_secs(5);
 
 struct Encoder {
     inlet: Inlet,
@@ -196,10 +201,21 @@ impl Encoder {
                 lines.flush();
             }
             pause = if handled > 0 { PAUSE_BUSY } else { PAUSE_IDLE.min(pause * 2) };
-            // The other end gone means that nobody waits for what is left.
-            match tokio::time::timeout(pause, &mut stopped).await {
-                Ok(deadline) => break deadline.unwrap_or_else(|_| Instant::now()),
-                Err(_still_running) => {}
+            let now = Instant::now();
+            let until = if pause < PAUSE_IDLE {
+                now + pause
+            } else {
+                let due =
+                    batcher.as_ref().and_then(Batcher::due).into_iter().chain(self.meter.as_ref().map(Meter::due));
+                // One that is overdue can't be done yet.
+                due.fold(now + SLEEP_MAX, Instant::min).max(now + PAUSE_IDLE)
+            };
+            tokio::select! {
+                biased;
+                // The other end gone means that nobody waits for what is left.
+                deadline = &mut stopped => break deadline.unwrap_or_else(|_| Instant::now()),
+                () = self.inlet.exchanges.wait(), if pause >= PAUSE_IDLE => {}
+                () = tokio::time::sleep_until(until) => {}
             }
         };
         self.finish(batcher, deadline).await;

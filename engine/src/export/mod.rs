@@ -12,7 +12,10 @@
 //! beside it, where metrics are wanted: meter: adds up exchanges, and posts the sums now and then
 //! ```
 
+#[cfg(not(feature = "fuzz"))]
 mod answer;
+#[cfg(feature = "fuzz")]
+pub mod answer;
 pub mod batch;
 mod batcher;
 pub mod config;

@@ -28,10 +28,10 @@ use super::{
     route::Route,
     tls::{self, TlsError},
 };
-use crate::metrics::{Metrics, Total};
-
-/// Receives what a person should read.
-pub type Log = Arc<dyn Fn(&str) + Send + Sync>;
+use crate::{
+    log::Log,
+    metrics::{Metrics, Total},
+};
 
 /// A connection to one collector: HTTP/2 where it offers that in TLS, else HTTP/1.1.
 pub struct Client {
@@ -149,7 +149,7 @@ impl Client {
             let host = host.map(|host| host.as_str()).unwrap_or_default();
             let proxy = self.settings.proxy.as_ref().map(|proxy| format!(" through {}", proxy.uri()));
             let proxy = proxy.as_deref().unwrap_or_default().trim_end_matches('/');
-            (self.log)(&format!("{line} ({scheme}://{host}{}{proxy})", endpoint.path()));
+            self.log.warn(&format!("{line} ({scheme}://{host}{}{proxy})", endpoint.path()));
         }
     }
 

@@ -137,7 +137,7 @@ impl Outlet {
     ///
     /// # Errors
     /// When there is no thread to be had.
-    pub(super) fn with_spool(mut self, settings: spool::Settings, log: super::otlp::Log) -> std::io::Result<Self> {
+    pub(super) fn with_spool(mut self, settings: spool::Settings, log: crate::log::Log) -> std::io::Result<Self> {
         let (tell, events) = mpsc::unbounded_channel();
         let tell = move |event| {
             // Nobody listens any more once the time to shut down is over.

@@ -8,7 +8,7 @@ use std::{
 use super::config::Retry;
 
 /// The longest that a collector may put us off.
-const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
+pub(super) const RETRY_AFTER_MAX: Duration = Duration::from_secs(3600);
 
 /// Pauses that double, each between half of its length and all of it, so that agents which lost
 /// the same collector do not come back together.

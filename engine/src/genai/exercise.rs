@@ -2,9 +2,14 @@
 
 use bumpalo::Bump;
 
-use super::{BodyKind, Draft, Ended, Options, Scratch, Verdict, dialect::DIALECTS};
+use super::{
+    BodyKind, Draft, Ended, Options, Scratch, Verdict,
+    dialect::DIALECTS,
+    trace_context::{trace_parent, trace_state},
+};
 use crate::{
     exchange::Call,
+    limits::TEXT_BYTES_MAX,
     wire::{Field, RequestHead, ResponseHead},
 };
 
@@ -69,6 +74,31 @@ pub fn genai(data: &[u8]) {
     assert_eq!(plain.as_ref().map(told), full.as_ref().map(told));
 }
 
+/// Lines: the first are values of `traceparent`, as many as the first byte says, and the rest of `tracestate`. Panics
+/// when reading them does, or when what is read was not there.
+pub fn trace_context(data: &[u8]) {
+    let Some((&parents, lines)) = data.split_first() else { return };
+    let lines: Vec<&[u8]> = lines.split(|byte| *byte == b'\n').collect();
+    let (parents, states) = lines.split_at(usize::from(parents % 3).min(lines.len()));
+    let field = |name: &'static [u8]| move |value: &&'_ [u8]| (name, value.to_vec());
+    let given: Vec<_> =
+        parents.iter().map(field(b"traceparent")).chain(states.iter().map(field(b"tracestate"))).collect();
+    let fields: Vec<_> = given.iter().map(|(name, value)| Field { name, value }).collect();
+    if let Some(parent) = trace_parent(&fields) {
+        let hex = |bytes: &[u8]| bytes.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+        let said = format!("{}-{}-{:02x}", hex(&parent.trace_id), hex(&parent.parent_id), parent.flags);
+        let [value] = parents else { panic!("not one traceparent") };
+        assert_eq!(&value[3..55], said.as_bytes());
+        assert!(parent.trace_id != [0; 16] && parent.parent_id != [0; 8]);
+    }
+    let arena = Bump::new();
+    if let Some(state) = trace_state(&arena, &fields) {
+        assert!(state.len() <= TEXT_BYTES_MAX && state.split(',').count() <= 32, "{state}");
+        let of = |member: &str| states.iter().any(|line| memchr::memmem::find(line, member.as_bytes()).is_some());
+        assert!(state.split(',').all(|member| member.contains('=') && of(member)), "{state}");
+    }
+}
+
 struct Wire<'w> {
     head: RequestHead<'w>,
     kind: &'w str,
@@ -105,4 +135,5 @@ impl Wire<'_> {
 #[test]
 fn the_seeds_of_the_fuzzer() {
     crate::wire::exercise::replay("genai", genai, 0);
+    crate::wire::exercise::replay("trace_context", trace_context, 0);
 }

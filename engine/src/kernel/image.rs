@@ -197,7 +197,9 @@ impl<'data> Image<'data> {
     /// loaded there says what lies between.
     pub fn offset_of(&self, address: u64) -> Option<u64> {
         let segment = self.segments().find(|segment| segment.contains(address))?;
-        segment.offset.checked_add(address - segment.address)
+        let offset = segment.offset.checked_add(address - segment.address)?;
+        // A segment may claim more than the file has.
+        self.data.len().is_ok_and(|len| offset < len).then_some(offset)
     }
 }
 

@@ -2,6 +2,8 @@
 
 pub mod attach;
 pub mod btf;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod exercise;
 pub mod families;
 pub mod image;
 pub mod placing;

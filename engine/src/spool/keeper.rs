@@ -15,6 +15,7 @@ use super::{
     store::{Batch, Front, Store},
 };
 use crate::{
+    log::Log,
     metrics::{Cause, Gauge, Metrics, Total},
     sys::disk::Appender,
 };
@@ -52,9 +53,6 @@ enum Order<B> {
     Release,
     End,
 }
-
-/// Says something to the user.
-type Log = Arc<dyn Fn(&str) + Send + std::marker::Sync>;
 
 /// The running thread.
 pub struct Spool<B> {
@@ -214,7 +212,7 @@ impl<T: FnMut(Event)> Keeper<T> {
         match self.try_open(&path) {
             Ok(mut store) => {
                 if store.folder().path() != path {
-                    (self.log)(&format!(
+                    self.log.warn(&format!(
                         "another engine has the spool {}; this one uses {}",
                         path.display(),
                         store.folder().path().display()
@@ -225,7 +223,7 @@ impl<T: FnMut(Event)> Keeper<T> {
                 self.metrics.add(Total::SpansFound, left.spans + losses.spans());
                 self.count(losses);
                 if left.spans > 0 {
-                    (self.log)(&format!(
+                    self.log.info(&format!(
                         "{} spans of an earlier run are in {} and are sent first",
                         left.spans,
                         path.display()
@@ -282,7 +280,7 @@ impl<T: FnMut(Event)> Keeper<T> {
         self.metrics.lost(Cause::SpoolDamaged, losses.damaged);
         if losses.damaged_bytes > 0 {
             self.metrics.add(Total::SpoolBytesDamaged, losses.damaged_bytes);
-            (self.log)(&format!(
+            self.log.warn(&format!(
                 "{} damaged bytes in the spool {} are passed over, with {} spans as far as is known",
                 losses.damaged_bytes,
                 self.settings.folder.display(),
@@ -295,7 +293,7 @@ impl<T: FnMut(Event)> Keeper<T> {
     fn fail(&mut self, why: &str) {
         if self.trouble.as_deref() != Some(why) {
             self.trouble = Some(why.to_owned());
-            (self.log)(&format!(
+            self.log.warn(&format!(
                 "the spool {} can't be used, spans wait in memory: {why}",
                 self.settings.folder.display()
             ));
@@ -304,7 +302,7 @@ impl<T: FnMut(Event)> Keeper<T> {
 
     fn recover(&mut self) {
         if self.trouble.take().is_some() {
-            (self.log)(&format!("the spool {} works again", self.settings.folder.display()));
+            self.log.warn(&format!("the spool {} works again", self.settings.folder.display()));
         }
     }
 }

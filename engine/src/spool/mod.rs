@@ -15,6 +15,8 @@
 
 mod age;
 mod cursor;
+#[cfg(any(test, feature = "fuzz"))]
+pub mod exercise;
 mod folder;
 mod keeper;
 mod record;

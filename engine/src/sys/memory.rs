@@ -60,6 +60,19 @@ impl Mapping {
     }
 }
 
+/// Gives memory that is free back to the system, as far as the allocator would keep it: what is freed below something
+/// that is in use stays with glibc otherwise. For after work that took much and is done once.
+#[cfg(target_env = "gnu")]
+#[expect(unsafe_code, reason = "malloc_trim")]
+pub fn give_back() {
+    // SAFETY: no pointers; it is safe at any time in any thread.
+    unsafe { libc::malloc_trim(0) };
+}
+
+/// Other allocators give it back themselves.
+#[cfg(not(target_env = "gnu"))]
+pub fn give_back() {}
+
 #[expect(unsafe_code, reason = "munmap")]
 impl Drop for Mapping {
     fn drop(&mut self) {

@@ -13,6 +13,8 @@ use agentsight::{
         config::{self, Batch, Compression, Flags, Retry, Settings},
         exporter::{Exporter, Inlet, Outputs, Report},
     },
+    handoff::Handoff,
+    log::{Level, Log},
     metrics::{Cause, Metrics},
     output::{Lines, Style},
 };
@@ -62,7 +64,7 @@ impl Run {
             compression: self.compression,
             ..settings(&format!("http://{}/base/", collector.address))
         };
-        let queue = Arc::new(ArrayQueue::new(10_000));
+        let queue = Arc::new(Handoff::new(10_000));
         for index in 0..self.spans {
             assert!(queue.push(make(index)).is_ok());
         }
@@ -74,7 +76,7 @@ impl Run {
             Inlet { exchanges: queue, arenas: vec![Arc::clone(&arenas)] },
             Outputs { otlp: Some(settings), ..Outputs::default() },
             Arc::new(Metrics::default()),
-            Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+            Log::new(Some(Level::Info), move |line: &str| lines.lock().unwrap().push(line.to_owned())),
         )
         .unwrap();
         let report = exporter.shutdown(self.limit);
@@ -262,7 +264,7 @@ fn the_log_has_no_secrets() {
         _ => None,
     };
     let settings = config::settings(&Flags::default(), &env).unwrap().settings;
-    let queue = Arc::new(ArrayQueue::new(1));
+    let queue = Arc::new(Handoff::new(1));
     assert!(queue.push(exchange(0)).is_ok());
     let log = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&log);
@@ -270,7 +272,7 @@ fn the_log_has_no_secrets() {
         Inlet { exchanges: queue, arenas: vec![] },
         Outputs { otlp: settings, ..Outputs::default() },
         Arc::new(Metrics::default()),
-        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+        Log::new(Some(Level::Info), move |line: &str| lines.lock().unwrap().push(line.to_owned())),
     )
     .unwrap();
     assert_eq!(exporter.shutdown(Duration::MAX).losses, [(Cause::ExportRetriesExhausted, 1)]);
@@ -301,14 +303,14 @@ fn gzip_is_what_it_says() {
 #[test]
 fn a_span_does_not_wait_for_others_for_long() {
     let collector = Collector::start(vec![ok()]);
-    let queue = Arc::new(ArrayQueue::new(10));
+    let queue = Arc::new(Handoff::new(10));
     let mut settings = settings(&format!("http://{}", collector.address));
     settings.batch.delay = Duration::from_millis(20);
     let exporter = Exporter::spawn(
         Inlet { exchanges: Arc::clone(&queue), arenas: vec![] },
         Outputs { otlp: Some(settings), ..Outputs::default() },
         Arc::new(Metrics::default()),
-        Arc::new(|line: &str| panic!("{line}")),
+        Log::new(Some(Level::Info), |line: &str| panic!("{line}")),
     )
     .unwrap();
     assert!(queue.push(exchange_with(7, Box::default(), |call| call)).is_ok());
@@ -369,7 +371,7 @@ fn lines_and_spans_come_from_the_same_exchanges() {
     }
     let collector = Collector::start(vec![ok()]);
     let out = Arc::new(Mutex::new(Vec::new()));
-    let queue = Arc::new(ArrayQueue::new(100));
+    let queue = Arc::new(Handoff::new(100));
     let metrics = Arc::new(Metrics::default());
     let lines = Lines::new(Style::Json, Box::new(Shared(Arc::clone(&out))), Arc::clone(&metrics)).unwrap();
     let exporter = Exporter::spawn(
@@ -380,7 +382,7 @@ fn lines_and_spans_come_from_the_same_exchanges() {
             ..Outputs::default()
         },
         metrics,
-        Arc::new(|line: &str| panic!("{line}")),
+        Log::new(Some(Level::Info), |line: &str| panic!("{line}")),
     )
     .unwrap();
     // From several workers at once, while the exporter runs.
@@ -411,4 +413,33 @@ fn lines_and_spans_come_from_the_same_exchanges() {
         .map(|span| format!("{:016x}", u64::from_be_bytes(span.span_id[..].try_into().unwrap())))
         .collect();
     assert_eq!(written, arrived);
+}
+
+/// An exporter that has had nothing for a while sleeps for seconds, but for an exchange and what is due.
+#[test]
+fn a_sleeping_exporter_is_woken() {
+    let collector = Collector::start(vec![ok()]);
+    let queue = Arc::new(Handoff::new(100));
+    let settings = settings(&format!("http://{}", collector.address));
+    let batch = Batch { delay: Duration::from_millis(300), ..settings.batch };
+    let exporter = Exporter::spawn(
+        Inlet { exchanges: Arc::clone(&queue), arenas: vec![] },
+        Outputs { otlp: Some(Settings { batch, ..settings }), ..Outputs::default() },
+        Arc::default(),
+        Log::new(Some(Level::Info), |line: &str| panic!("{line}")),
+    )
+    .unwrap();
+    let mut slowest = Duration::ZERO;
+    for index in 0..3 {
+        thread::sleep(Duration::from_millis(400));
+        assert!(queue.push(exchange(index)).is_ok());
+        let pushed = Instant::now();
+        while collector.received().len() <= index as usize {
+            assert!(pushed.elapsed() < Duration::from_secs(30), "it sleeps on");
+            thread::sleep(Duration::from_millis(5));
+        }
+        slowest = slowest.max(pushed.elapsed());
+    }
+    assert!(slowest < Duration::from_secs(3), "{slowest:?}");
+    assert_eq!(exporter.shutdown(Duration::from_secs(10)).exported, 3);
 }

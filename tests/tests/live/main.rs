@@ -11,6 +11,7 @@ mod containers;
 mod endings;
 mod filters;
 mod go;
+mod h2c;
 mod http2;
 mod libssl;
 mod matrix;

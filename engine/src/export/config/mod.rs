@@ -31,6 +31,7 @@ use super::{
     limit::AttributeLimits,
     sampler::Sampler,
 };
+use crate::log::Level;
 
 /// What the command line says about the export.
 #[derive(Clone, Debug, Default)]
@@ -122,6 +123,26 @@ pub fn metrics(
     };
     pipeline::aggregation(&mut env);
     Ok(Configured { settings: Some(settings), warnings: env.warnings })
+}
+
+/// Up to which level lines go to stderr (`OTEL_LOG_LEVEL`), and what was wrong with it. It speaks of all that the
+/// engine says, whether anything is exported or not. Nothing is more talkative than `info`, so the levels beyond are
+/// the same.
+pub fn log_level(env: &dyn Fn(&str) -> Option<String>) -> (Option<Level>, Vec<String>) {
+    let info = Some(Level::Info);
+    let known = [
+        ("none", None),
+        ("error", Some(Level::Error)),
+        ("warn", Some(Level::Warn)),
+        ("info", info),
+        ("debug", info),
+        ("verbose", info),
+        ("all", info),
+    ];
+    let mut env = Env::new(env);
+    let unknown = "is none of none, error, warn, info, debug, verbose and all, and is ignored";
+    let level = env.choice(&["OTEL_LOG_LEVEL"], &known, unknown).unwrap_or(info);
+    (level, env.warnings)
 }
 
 fn transport(signal: Signal, flags: &Flags, env: &mut Env<'_>) -> Result<Settings, ConfigError> {

@@ -132,6 +132,17 @@ fn tls_files() {
     );
     let expected = Tls { authorities: path("/ca"), client_certificate: path("/traces"), client_key: path("/key") };
     assert_eq!(given.tls, expected);
+    let given = configured(
+        &[
+            ("OTEL_EXPORTER_OTLP_CERTIFICATE", "/all"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CERTIFICATE", "/ca"),
+            ("OTEL_EXPORTER_OTLP_CLIENT_KEY", "/all"),
+            ("OTEL_EXPORTER_OTLP_TRACES_CLIENT_KEY", "/key"),
+            ("OTEL_EXPORTER_OTLP_METRICS_CLIENT_CERTIFICATE", "/metrics"),
+        ],
+        &[],
+    );
+    assert_eq!(given.tls, Tls { authorities: path("/ca"), client_certificate: None, client_key: path("/key") });
 }
 
 #[test]
@@ -218,10 +229,35 @@ fn what_has_no_effect() {
     let settings = configured(&[("OTEL_EXPORTER_OTLP_INSECURE", "true"), (GENERAL, "https://c")], &[]);
     assert_eq!(settings.endpoint.scheme_str(), Some("https"));
     configured(&[("OTEL_CONFIG_FILE", "/etc/otel.yaml")], &["OTEL_CONFIG_FILE"]);
+    // Spans have no events or links, and trace contexts are read as they are on the wire.
+    for name in ["OTEL_SPAN_EVENT_COUNT_LIMIT", "OTEL_SPAN_LINK_COUNT_LIMIT", "OTEL_EVENT_ATTRIBUTE_COUNT_LIMIT"] {
+        assert_eq!(configured(&[(name, "1")], &[]).attributes, AttributeLimits::default());
+    }
+    configured(&[("OTEL_PROPAGATORS", "b3"), ("OTEL_BLRP_MAX_QUEUE_SIZE", "x"), ("OTEL_LOGS_EXPORTER", "x")], &[]);
     // A flag has asked for spans.
     configured(&[("OTEL_TRACES_EXPORTER", "otlp")], &[]);
     configured(&[("OTEL_TRACES_EXPORTER", "none")], &["asked for by a flag"]);
     configured(&[("OTEL_TRACES_EXPORTER", "console,otlp")], &["other than otlp and none"]);
+}
+
+#[test]
+fn log_levels() {
+    let check = |value: Option<&str>, warnings: usize, expected| {
+        let (level, told) = log_level(&|name| value.filter(|_| name == "OTEL_LOG_LEVEL").map(str::to_owned));
+        assert_eq!((level, told.len()), (expected, warnings), "{value:?}: {told:?}");
+        assert!(told.iter().all(|told| told.starts_with("OTEL_LOG_LEVEL ")), "{told:?}");
+    };
+    check(None, 0, Some(Level::Info));
+    check(Some(" "), 0, Some(Level::Info));
+    check(Some("none"), 0, None);
+    check(Some("ERROR"), 0, Some(Level::Error));
+    check(Some("Warn"), 0, Some(Level::Warn));
+    for more in ["info", "debug", "verbose", "ALL"] {
+        check(Some(more), 0, Some(Level::Info));
+    }
+    for wrong in ["warning", "5", "quiet"] {
+        check(Some(wrong), 1, Some(Level::Info));
+    }
 }
 
 #[test]
@@ -388,6 +424,17 @@ fn metrics_have_variables_of_their_own() {
     let tls = Tls { authorities: path("/ca"), client_certificate: path("/own"), client_key: path("/key") };
     assert_eq!(transport.tls, tls);
     assert_eq!(transport.encoding, Encoding::Json);
+
+    let given = configure_metrics(
+        true,
+        None,
+        &[("OTEL_EXPORTER_OTLP_METRICS_COMPRESSION", "gzip"), ("OTEL_METRIC_EXPORT_TIMEOUT", "soon")],
+    );
+    assert!(given.warnings.len() == 1 && given.warnings[0].starts_with("OTEL_METRIC_EXPORT_TIMEOUT"));
+    let transport = given.settings.unwrap().transport;
+    assert_eq!((transport.compression, transport.retry), (Compression::Gzip, Retry::default()));
+    let given = configure_metrics(true, None, &[("OTEL_METRIC_EXPORT_TIMEOUT", "0")]);
+    assert_eq!(given.settings.unwrap().transport.retry.total_timeout, None);
 }
 
 #[test]

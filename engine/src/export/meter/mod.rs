@@ -34,11 +34,12 @@ pub use self::recorder::Recorder;
 use super::{
     batch::{EncodedBatch, Signal},
     config::MetricSettings,
-    otlp::{Client, Log},
+    otlp::Client,
     tls::TlsError,
 };
 use crate::{
     exchange::Exchange,
+    log::Log,
     metrics::{Cause, Metrics},
 };
 
@@ -98,6 +99,11 @@ impl Meter {
 
     pub(super) fn record(&mut self, exchange: &Exchange) {
         self.recorder.record(exchange);
+    }
+
+    /// When the interval is over.
+    pub(super) fn due(&self) -> Instant {
+        self.due
     }
 
     /// Sends what there is when the interval is over, unless the last one is still on its way. Has
