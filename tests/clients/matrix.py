@@ -8,7 +8,7 @@ With `delay` it waits so many seconds before a TLS library is loaded; with `serv
 command that prints its port, for a place that the mock is not in.
 """
 
-import json, subprocess, sys, threading, time
+import json, os, subprocess, sys, threading, time
 
 client, plan = sys.argv[1], json.load(open(sys.argv[2]))
 server = subprocess.Popen(plan["server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) if "server" in plan else None
@@ -180,8 +180,10 @@ def make_libssl():
 
     def read(ssl, ex):
         if ex:
-            return buffer.raw[: count.value] if lib.SSL_read_ex(ssl, buffer, size(65536), ctypes.byref(count)) == 1 else b""
-        return buffer.raw[: max(0, lib.SSL_read(ssl, buffer, 65536))]
+            done = count.value if lib.SSL_read_ex(ssl, buffer, size(65536), ctypes.byref(count)) == 1 else 0
+        else:
+            done = max(0, lib.SSL_read(ssl, buffer, 65536))
+        return buffer.raw[:done]
 
     connection, calls = [], iter(range(1 << 30))
 
@@ -210,8 +212,6 @@ def make_libssl():
 
 def in_processes(run):
     """Old versions want to be told how threads lock."""
-    import os
-
     children = []
     for calls in plan["connections"]:
         child = os.fork()
@@ -242,6 +242,10 @@ def by_aiohttp():
 
 if client == "aiohttp":
     by_aiohttp()
+elif client == "libssl" and "LD_LIBRARY_PATH" not in os.environ:
+    # Not all libraries of old wheels say where those are that they need.
+    os.environ["LD_LIBRARY_PATH"] = os.path.dirname(plan["libssl"])
+    os.execv(sys.executable, [sys.executable, *sys.argv])
 elif client == "libssl":
     in_processes(one_by_one(make_libssl))
 elif client.startswith("curl-"):
