@@ -18,6 +18,7 @@ use crate::{
     kernel::{
         Error, Kernel, Tallies,
         attach::{Attached, Attacher, system_libraries},
+        findings::Findings,
         requirements,
         select::Selection,
         sockets,
@@ -58,6 +59,8 @@ pub struct Settings {
     pub binary_paths: Vec<PathBuf>,
     /// Plain HTTP on sockets too.
     pub plain: bool,
+    /// Where what is found in files is kept for the next run, if anywhere.
+    pub cache: Option<PathBuf>,
     /// Bytes of each ring.
     pub ring_bytes: usize,
     /// Threads that drain.
@@ -129,8 +132,12 @@ impl Capture {
         let watch = Watch::start()?;
         let thread_error = |source| Error::Watch(source);
         let waker = Waker::new().map_err(thread_error)?;
+        let (findings, remark) = Findings::open(settings.cache.clone());
+        if let Some(remark) = remark {
+            log(&remark);
+        }
         let mut minder = Minder {
-            attacher: Attacher::new(waker.clone())?,
+            attacher: Attacher::new(waker.clone(), findings)?,
             comms: settings.selection.comms.clone(),
             filters_by_pid: settings.selection.filters() & filter::TGID != 0,
             ending: HashMap::new(),

@@ -24,6 +24,7 @@ mod reply;
 mod report;
 mod rings;
 mod sink;
+mod study;
 mod svg;
 
 use std::process::ExitCode;
@@ -52,6 +53,8 @@ enum Command {
     Loss(loss::Options),
     /// What the engine takes when little goes on, and what a second worker is good for
     Idle(idle::Options),
+    /// What is found in files, and how long looking for it takes
+    Study(study::Options),
     /// All of it, written to a folder with the machine's facts
     Report(report::Options),
     /// The observed server, for the other commands
@@ -76,6 +79,7 @@ fn main() -> ExitCode {
         Command::Overhead(options) => overhead::run(&options),
         Command::Loss(options) => loss::run(&options),
         Command::Idle(options) => idle::run(&options),
+        Command::Study(options) => study::run(&options),
         Command::Report(options) => report::run(&options),
         Command::Gateway(options) => gateway::run(&options),
         Command::Sleepers { count } => idle::sleep(count),

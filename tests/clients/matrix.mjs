@@ -1,44 +1,74 @@
 // One client of the matrix, for Node.js and bun: see matrix.py. The calls of a connection are made in
 // turn, connections at once.
 import fs from "node:fs";
+import http from "node:http";
+import http2 from "node:http2";
 import https from "node:https";
+import tls from "node:tls";
 
 const [client, file] = process.argv.slice(2);
 const plan = JSON.parse(fs.readFileSync(file, "utf8"));
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
-const url = (call) => `https://${plan.address}:${plan.port}${call.path}`;
+const origin = `${plan.ca ? "https" : "http"}://${plan.address}:${plan.port}`;
 const headers = (call) => ({ ...call.headers, host: call.host });
+
+// Node's fetch takes no host but that of its URL, so connections to any are made to the peer.
+if (client === "fetch") {
+  const { connect } = tls;
+  tls.connect = (options, ...rest) => connect({ ...options, host: plan.address, port: plan.port }, ...rest);
+}
 
 async function byFetch(call) {
   const own = client === "bun" ? { tls: { rejectUnauthorized: false } } : {};
   const options = { method: "POST", headers: headers(call), body: fs.readFileSync(call.body), ...own };
-  const reply = await fetch(url(call), options);
+  const reply = await fetch((client === "fetch" ? `https://${call.host}` : origin) + call.path, options);
   for await (const _ of reply.body) {
     // Read as it comes.
   }
   return reply.status;
 }
 
-function byHttps(agent) {
-  return (call) =>
+function byAgent(library) {
+  const agent = new library.Agent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false });
+  const send = (call) =>
     new Promise((done, failed) => {
       const options = { method: "POST", headers: headers(call), agent, servername: call.host };
-      const request = https.request(url(call), options, (reply) => {
+      const request = library.request(origin + call.path, options, (reply) => {
         reply.on("data", () => {}).on("end", () => done(reply.statusCode)).on("error", failed);
       });
       request.on("error", failed).end(fs.readFileSync(call.body));
     });
+  return { send, close: () => agent.destroy() };
 }
 
-// A program of a hundred megabytes is looked into for a moment when it is met for the first time.
-await new Promise((done) => setTimeout(done, 3000));
+function byHttp2() {
+  const session = http2.connect(origin, { rejectUnauthorized: false });
+  const send = (call) =>
+    new Promise((done, failed) => {
+      const fields = { ":method": "POST", ":path": call.path, ":authority": call.host, ...call.headers };
+      const stream = session.request(fields);
+      let status;
+      stream.on("response", (head) => (status = head[":status"]));
+      stream.on("data", () => {}).on("end", () => done(status)).on("error", failed);
+      stream.end(fs.readFileSync(call.body));
+    });
+  return { send, close: () => new Promise((done) => session.close(done)) };
+}
+
+const clients = {
+  bun: () => ({ send: byFetch, close() {} }),
+  fetch: () => ({ send: byFetch, close() {} }),
+  http: () => byAgent(http),
+  http2: byHttp2,
+  https: () => byAgent(https),
+};
+
 await Promise.all(
   plan.connections.map(async (calls) => {
-    const agent = new https.Agent({ keepAlive: true, maxSockets: 1, rejectUnauthorized: false });
-    const send = client === "https" ? byHttps(agent) : byFetch;
+    const { send, close } = clients[client]();
     for (const call of calls) {
       console.log(JSON.stringify({ id: call.id, status: await send(call) }));
     }
-    agent.destroy();
+    await close();
   }),
 );

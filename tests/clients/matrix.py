@@ -1,18 +1,23 @@
 """One client of the matrix: makes the calls of a plan, those of a connection in turn, connections at once.
 
-Usage: matrix.py CLIENT PLAN. The plan has the mock's address and port, the file of its certificate, and
-connections, each a list of calls: id, host, path, headers, body (a file), reply (how many bytes the
-reply's body has). Prints the ids of the calls that were answered, with their status.
+Usage: matrix.py CLIENT PLAN. The plan has the mock's address and port, the file of its certificate (none
+where it speaks plain HTTP), and connections, each a list of calls: id, host, path, headers, body (a file),
+reply_bytes (of its body). Prints the ids of the calls that were answered, with their status.
+
+With `delay` it waits so many seconds before a TLS library is loaded; with `server` it starts that first, a
+command that prints its port, for a place that the mock is not in.
 """
 
-import asyncio, json, subprocess, sys, threading
+import json, os, subprocess, sys, threading, time
 
 client, plan = sys.argv[1], json.load(open(sys.argv[2]))
-address, port = plan["address"], plan["port"]
+server = subprocess.Popen(plan["server"], stdin=subprocess.PIPE, stdout=subprocess.PIPE) if "server" in plan else None
+address, port = plan["address"], int(server.stdout.readline()) if server else plan["port"]
+time.sleep(plan.get("delay", 0))
 
 
-def head_of(call, length):
-    fields = {"host": call["host"], **call["headers"], "content-length": str(length), "connection": "close"}
+def head_of(call, length, connection="close"):
+    fields = {"host": call["host"], **call["headers"], "content-length": str(length), "connection": connection}
     lines = [f"POST {call['path']} HTTP/1.1"] + [f"{name}: {value}" for name, value in fields.items()]
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
@@ -27,6 +32,33 @@ def by_wget(call):
     return int(statuses[-1]), len(done.stdout)
 
 
+def by_curl(version):
+    """All calls of a connection by one run of curl, which keeps it."""
+
+    def run(calls):
+        command = ["curl", "--silent", "--show-error", "--disable", "--noproxy", "*"]
+        for index, call in enumerate(calls):
+            command += ["--next"] if index else []
+            command += [f"--{version}", "--insecure", "--max-time", "60", "--data-binary", f"@{call['body']}", "--output", "/dev/null"]
+            command += ["--write-out", json.dumps({"id": call["id"], "status": 0}).replace(" 0}", " %{http_code}}") + "\n"]
+            command += [part for name, value in call["headers"].items() for part in ("--header", f"{name}: {value}")]
+            command += ["--header", f"host: {call['host']}", url(call)]
+        done = subprocess.run(command, capture_output=True, timeout=120)
+        sys.stderr.write(done.stderr.decode())
+        sys.stdout.write(done.stdout.decode())
+        sys.stdout.flush()
+
+    return run
+
+
+def look(seen, call):
+    """Where the reply and its body begin, and whether all of it is there."""
+    start = seen.find(b"HTTP/1.1 ")
+    end = seen.find(b"\r\n\r\n", start)
+    is_chunked = b"chunked" in seen[start:end]
+    return start, end, end >= 0 and (seen.endswith(b"\r\n0\r\n\r\n") if is_chunked else len(seen) - end - 4 >= call["reply_bytes"])
+
+
 def through(command, call):
     """A program that sends its stdin and prints what comes back."""
     body = open(call["body"], "rb").read()
@@ -37,9 +69,7 @@ def through(command, call):
     while True:
         piece = process.stdout.read1(65536)
         seen += piece
-        start = seen.find(b"HTTP/1.1 ")
-        end = seen.find(b"\r\n\r\n", start)
-        whole = end >= 0 and (b"\r\n0\r\n\r\n" in seen[end:] or len(seen) - end - 4 >= call["reply"] and b"chunked" not in seen[start:end])
+        start, end, whole = look(seen, call)
         if not piece or whole:
             break
     process.stdin.close()
@@ -66,19 +96,23 @@ def report(call, status):
     sys.stdout.flush()
 
 
-def in_threads(make):
+def one_by_one(make):
     def run(calls):
         send = make()
         for call in calls:
             report(call, send(call)[0])
 
+    return run
+
+
+def in_threads(run):
     threads = [threading.Thread(target=run, args=[calls]) for calls in plan["connections"]]
     [thread.start() for thread in threads]
     [thread.join() for thread in threads]
 
 
 def url(call):
-    return f"https://{address}:{port}{call['path']}"
+    return f"{'https' if plan['ca'] else 'http'}://{address}:{port}{call['path']}"
 
 
 def make_requests():
@@ -109,8 +143,87 @@ def make_httpx():
     return send
 
 
-async def by_aiohttp():
-    import aiohttp
+def make_libssl():
+    """A shared library of any version of OpenSSL, by its C interface; every second call by the functions of 1.1.1."""
+    import ctypes, socket
+
+    ctypes.CDLL(plan["libcrypto"], ctypes.RTLD_GLOBAL)
+    lib = ctypes.CDLL(plan["libssl"])
+    has = lambda name: getattr(lib, name, None) is not None
+    pointer, size = ctypes.c_void_p, ctypes.c_size_t
+    if has("SSL_library_init"):
+        lib.SSL_library_init()
+    method = lib.TLS_client_method if has("TLS_client_method") else lib.SSLv23_client_method
+    for function in (method, lib.SSL_CTX_new, lib.SSL_new):
+        function.restype, function.argtypes = pointer, [pointer] * (function is not method)
+    context = lib.SSL_CTX_new(method())
+    buffer, count = ctypes.create_string_buffer(65536), size()
+
+    def open_connection(host):
+        raw = socket.create_connection((address, port), 60)
+        raw.settimeout(None)
+        ssl = pointer(lib.SSL_new(pointer(context)))
+        lib.SSL_set_fd(ssl, raw.fileno())
+        lib.SSL_ctrl(ssl, 55, ctypes.c_long(0), ctypes.c_char_p(host.encode()))  # the server's name
+        assert lib.SSL_connect(ssl) == 1, "no handshake"
+        return raw, ssl
+
+    def write(ssl, data, ex):
+        while data:
+            if ex:
+                assert lib.SSL_write_ex(ssl, data, size(len(data)), ctypes.byref(count)) == 1
+                data = data[count.value :]
+            else:
+                done = lib.SSL_write(ssl, data, len(data))
+                assert done > 0
+                data = data[done:]
+
+    def read(ssl, ex):
+        if ex:
+            done = count.value if lib.SSL_read_ex(ssl, buffer, size(65536), ctypes.byref(count)) == 1 else 0
+        else:
+            done = max(0, lib.SSL_read(ssl, buffer, 65536))
+        return buffer.raw[:done]
+
+    connection, calls = [], iter(range(1 << 30))
+
+    def send(call):
+        if not connection:
+            connection.extend(open_connection(call["host"]))
+        ssl, ex, body = connection[1], next(calls) % 2 == 1 and has("SSL_read_ex"), open(call["body"], "rb").read()
+        write(ssl, head_of(call, len(body), "keep-alive") + body, ex)
+        seen, whole = b"", False
+        while not whole:
+            piece = read(ssl, ex)
+            seen += piece
+            start, end, whole = look(seen, call)
+            if not piece:
+                break
+        if not piece or b"connection: close" in seen[start:end].lower():
+            lib.SSL_shutdown(ssl)
+            lib.SSL_free(ssl)
+            connection.pop(0).close()
+            connection.clear()
+        assert whole, seen[:200]
+        return int(seen[start + 9 : start + 12]), len(seen) - end - 4
+
+    return send
+
+
+def in_processes(run):
+    """Old versions want to be told how threads lock."""
+    children = []
+    for calls in plan["connections"]:
+        child = os.fork()
+        if child == 0:
+            run(calls)
+            os._exit(0)
+        children.append(child)
+    assert all(os.waitpid(child, 0)[1] == 0 for child in children)
+
+
+def by_aiohttp():
+    import aiohttp, asyncio
 
     async def run(calls):
         async with aiohttp.ClientSession(connector=aiohttp.TCPConnector(ssl=False, limit=1)) as session:
@@ -121,12 +234,27 @@ async def by_aiohttp():
                     await reply.read()
                     report(call, reply.status)
 
-    await asyncio.gather(*(run(calls) for calls in plan["connections"]))
+    async def run_all():
+        await asyncio.gather(*(run(calls) for calls in plan["connections"]))
+
+    asyncio.run(run_all())
 
 
 if client == "aiohttp":
-    asyncio.run(by_aiohttp())
+    by_aiohttp()
+elif client == "libssl" and "LD_LIBRARY_PATH" not in os.environ:
+    # Not all libraries of old wheels say where those are that they need.
+    os.environ["LD_LIBRARY_PATH"] = os.path.dirname(plan["libssl"])
+    os.execv(sys.executable, [sys.executable, *sys.argv])
+elif client == "libssl":
+    in_processes(one_by_one(make_libssl))
+elif client.startswith("curl-"):
+    in_threads(by_curl(client.removeprefix("curl-")))
 elif client in ("requests", "httpx"):
-    in_threads({"requests": make_requests, "httpx": make_httpx}[client])
+    in_threads(one_by_one({"requests": make_requests, "httpx": make_httpx}[client]))
 else:
-    in_threads(lambda: {"wget": by_wget, "gnutls-cli": by_gnutls_cli, "tstclnt": by_tstclnt}[client])
+    sends = {"wget": by_wget, "gnutls-cli": by_gnutls_cli, "tstclnt": by_tstclnt}
+    in_threads(one_by_one(lambda: sends[client]))
+if server:
+    server.stdin.close()
+    server.wait()

@@ -74,6 +74,8 @@ impl Engine {
             .arg(&stats)
             .args(arguments)
             .env_remove("CI")
+            // What it finds in files stays with the test.
+            .env("CACHE_DIRECTORY", folder.join("cache"))
             .stdin(Stdio::null())
             .stdout(Stdio::piped())
             .stderr(Stdio::piped())

@@ -169,8 +169,9 @@ pub struct Server {
 }
 
 impl Server {
-    /// Starts a server that answers `sendings`, whose goroutines are stopped again and again if it is `restless`.
-    pub fn start(program: &Path, sendings: &[Sending], folder: &Path, restless: bool) -> Self {
+    /// What it takes to start one that answers `sendings`, and its certificate. If it is `restless`, its
+    /// goroutines are stopped again and again.
+    pub fn prepare(program: &Path, sendings: &[Sending], folder: &Path, restless: bool) -> (Vec<PathBuf>, PathBuf) {
         let (ca, key) = (folder.join("go-cert.pem"), folder.join("go-key.pem"));
         let names =
             ["localhost", "127.0.0.1", "*.openai.com", "*.anthropic.com", "*.openai.azure.com", "*.example.com"];
@@ -182,9 +183,15 @@ impl Server {
         plan["restless"] = json!(restless);
         let file = folder.join("go-server.plan");
         fs::write(&file, plan.to_string()).expect("the plan is written");
-        let mut command = Command::new(program);
-        command.arg("server").arg(&file).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
-        let mut child = command.spawn().expect("the server starts");
+        (vec![program.to_owned(), "server".into(), file], ca)
+    }
+
+    /// Starts such a server.
+    pub fn start(program: &Path, sendings: &[Sending], folder: &Path, restless: bool) -> Self {
+        let (command, ca) = Self::prepare(program, sendings, folder, restless);
+        let mut server = Command::new(&command[0]);
+        server.args(&command[1..]).stdin(Stdio::piped()).stdout(Stdio::piped()).stderr(Stdio::null());
+        let mut child = server.spawn().expect("the server starts");
         let mut port = String::new();
         BufReader::new(child.stdout.take().expect("stdout is a pipe")).read_line(&mut port).expect("a port");
         Self { child, address: format!("127.0.0.1:{}", port.trim()), ca }

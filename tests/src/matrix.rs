@@ -33,9 +33,9 @@ pub fn calls(row: &str) -> Vec<Script> {
     scripts
 }
 
-/// Writes the plan of the calls, eight connections with five each: the same kind of call is on none of
-/// them twice in a row.
-pub fn plan(live: &Live, sendings: &[Sending]) -> PathBuf {
+/// The plan of the calls at the mock, eight connections with five each: the same kind of call is on none
+/// of them twice in a row.
+pub fn plan(live: &Live, sendings: &[Sending]) -> Value {
     let call = |sending: &Sending| {
         let request = &sending.script.request;
         let body = live.folder.path().join(format!("{}.body", sending.script.id));
@@ -46,23 +46,22 @@ pub fn plan(live: &Live, sendings: &[Sending]) -> PathBuf {
         headers.insert("x-demo-id".to_owned(), json!(sending.script.id));
         let reply: usize = sending.script.reply.pieces.iter().map(Vec::len).sum();
         json!({"id": sending.script.id, "host": request.host, "path": request.path, "headers": headers, "body": body,
-            "reply": reply})
+            "reply_bytes": reply})
     };
     const CONNECTIONS: usize = 8;
     let connections: Vec<Vec<Value>> =
         (0..CONNECTIONS).map(|index| sendings.iter().skip(index).step_by(CONNECTIONS).map(call).collect()).collect();
     let nssdb = live.folder.path().join("nssdb");
     let address = live.mock.address();
-    let plan = json!({"address": address.ip(), "port": address.port(), "ca": live.mock.ca_pem(), "nssdb": nssdb,
-        "connections": connections});
-    let file = live.folder.path().join("matrix.plan");
-    fs::write(&file, plan.to_string()).expect("the plan is written");
-    file
+    json!({"address": address.ip(), "port": address.port(), "ca": live.mock.ca_pem(), "nssdb": nssdb,
+        "connections": connections})
 }
 
 /// Runs a client over the plan and requires that every call was answered as the mock was to.
-pub fn run(mut client: Command, plan: &Path, sendings: &[Sending]) {
-    let output = client.arg(plan).stdin(Stdio::null()).output().expect("the client runs");
+pub fn run(live: &Live, mut client: Command, plan: &Value, sendings: &[Sending]) {
+    let file = live.folder.path().join("matrix.plan");
+    fs::write(&file, plan.to_string()).expect("the plan is written");
+    let output = client.arg(file).stdin(Stdio::null()).output().expect("the client runs");
     let said = String::from_utf8_lossy(&output.stdout);
     let told = String::from_utf8_lossy(&output.stderr);
     assert!(output.status.success(), "{client:?}: {}\n{told}", output.status);
@@ -124,4 +123,30 @@ pub fn bun(version: &str) -> Option<PathBuf> {
         }
     }
     program.exists().then_some(program)
+}
+
+/// libcrypto and libssl of a version of OpenSSL, as the wheel of a release of psycopg2-binary for this
+/// version of Python has them, in a folder that is kept beside the build; none when it can't be had.
+pub fn libssl(release: &str, python: &str) -> Option<[PathBuf; 2]> {
+    let folder = agentsight().ancestors().nth(2)?.join(format!("libssl-{release}"));
+    let find = |name: &str| {
+        let folders = ["psycopg2_binary.libs", "psycopg2/.libs"].map(|libraries| folder.join(libraries));
+        let mut files = folders.iter().filter_map(|folder| fs::read_dir(folder).ok()).flatten().flatten();
+        files.find(|file| file.file_name().to_string_lossy().starts_with(name)).map(|file| file.path())
+    };
+    if find("libssl").is_none() {
+        let options = ["-m", "pip", "install", "--quiet", "--no-deps", "--only-binary=:all:", "--target"];
+        let platforms = ["manylinux1_x86_64", "manylinux_2_17_x86_64"].map(|platform| format!("--platform={platform}"));
+        let status = Command::new(python_with(&["requests"])?)
+            .args(options)
+            .arg(&folder)
+            .args(platforms)
+            .args([format!("--python-version={python}"), format!("psycopg2-binary=={release}")])
+            .status()
+            .ok()?;
+        if !status.success() {
+            return None;
+        }
+    }
+    Some([find("libcrypto")?, find("libssl")?])
 }

@@ -17,7 +17,9 @@ use crate::{
     limits::{CONTENT_BYTES_DEFAULT, SPOOL_BYTES_DEFAULT, SPOOL_BYTES_MIN},
     metrics::Metrics,
     output::Style,
-    spool, telemetry,
+    spool,
+    sys::folder,
+    telemetry,
 };
 
 /// What is exported, and what the user should know about it.
@@ -167,6 +169,7 @@ impl CaptureOptions {
             follow_children: by_command,
             binary_paths,
             plain: !self.no_plain,
+            cache: folder::by_convention(folder::Kind::Cache),
             ring_bytes: self.ring_size,
             workers: self.workers.map_or_else(workers_default, usize::from),
         })

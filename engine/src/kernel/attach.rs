@@ -13,9 +13,10 @@ use aya::programs::uprobe::{UProbeLink, UProbeScope};
 use super::{
     Error, Kernel,
     families::{self, Effort, Finding, Placement},
+    findings::{Findings, Identity},
     image::{self, examine},
     placing::cheaper,
-    study::{Study, Subject, is_worthwhile},
+    study::{Studied, Study, Subject, is_worthwhile, study},
 };
 use crate::sys::{
     process::{self, MappedFile},
@@ -107,22 +108,26 @@ pub struct Attacher {
     /// This program, which is never captured, and which names what it looks for in others.
     own: Option<FileId>,
     study: Study<FileId>,
+    /// What was found in files before.
+    findings: Findings,
     /// Files that wait for the one that is being studied.
     backlog: VecDeque<(FileId, MappedFile)>,
     studying: bool,
 }
 
 impl Attacher {
-    /// An empty table; `waker` is used when [`Self::studied`] has something to do.
+    /// An empty table; `waker` is used when [`Self::studied`] has something to do. `findings` is what is
+    /// known of files already.
     ///
     /// # Errors
     /// When there can be no thread that studies.
-    pub fn new(waker: Waker) -> Result<Self, Error> {
+    pub fn new(waker: Waker, findings: Findings) -> Result<Self, Error> {
         Ok(Self {
             targets: HashMap::new(),
             useless: HashSet::new(),
             own: fs::metadata("/proc/self/exe").ok().map(|metadata| FileId::of(&metadata)),
             study: Study::start(waker)?,
+            findings,
             backlog: VecDeque::new(),
             studying: false,
         })
@@ -142,12 +147,12 @@ impl Attacher {
         let Some((reachable, opened)) = reach(pid, file) else {
             return Attached::Failed { path: file.path.clone(), why: "the process or the file is gone".into() };
         };
-        let found = match examine(&opened, |image| families::find(image, Effort::Glance)) {
-            Ok(found) => found,
+        let (found, unknown) = match self.glance(id, &opened) {
+            Ok(glanced) => glanced,
             Err(error) => return self.unreadable(id, reachable, &error),
         };
         self.targets.insert(id, Target::new(file.path.clone(), Some(pid)));
-        let study = is_worthwhile(&opened) && self.backlog.len() < BACKLOG_MAX;
+        let study = unknown && self.backlog.len() < BACKLOG_MAX;
         if study {
             self.backlog.push_back((id, file.clone()));
         }
@@ -172,9 +177,14 @@ impl Attacher {
             target.pinned = true;
             return Attached::Already;
         }
-        let found = examine(&opened, |image| {
-            let found = families::find(image, Effort::Glance)?;
-            if is_worthwhile(&opened) { Ok(found.and(families::find(image, Effort::Study)?)) } else { Ok(found) }
+        let found = self.glance(id, &opened).and_then(|(found, unknown)| {
+            if !unknown {
+                return Ok(found);
+            }
+            let before = Identity::of(id.device, &opened);
+            let studied = examine(&opened, study)?;
+            self.learn(before, id, &opened, &studied);
+            Ok(found.and(studied.finding))
         });
         match found {
             Ok(found) => {
@@ -185,19 +195,50 @@ impl Attacher {
         }
     }
 
+    /// What can be told of a file at once, and whether it has to be studied for more.
+    fn glance(&mut self, id: FileId, opened: &File) -> Result<(Finding, bool), image::Error> {
+        let (found, build_id) = examine(opened, |image| {
+            let build_id: Option<Box<[u8]>> = image.build_id().map(Box::from);
+            Ok((families::find(image, Effort::Glance)?, build_id))
+        })?;
+        if !is_worthwhile(opened) {
+            return Ok((found, false));
+        }
+        let identity = Identity::of(id.device, opened);
+        Ok(match identity.and_then(|identity| self.findings.of(&identity, build_id.as_deref(), opened)) {
+            Some(known) => (found.and(known), false),
+            None => (found, true),
+        })
+    }
+
+    /// Remembers what was found in a file, unless it has changed since `before`.
+    fn learn(&mut self, before: Option<Identity>, id: FileId, opened: &File, studied: &Studied) {
+        if let Some(identity) = before.filter(|before| Identity::of(id.device, opened) == Some(*before)) {
+            self.findings.learn(identity, studied.build_id.as_deref(), opened, &studied.finding);
+        }
+    }
+
     /// Sees to the files that have been studied since the last time.
     pub fn studied(&mut self, kernel: &mut Kernel) -> Vec<Attached> {
         let mut attached = Vec::new();
         while let Some((subject, found)) = self.study.result() {
             self.studying = false;
+            if let Ok(studied) = &found {
+                self.learn(Some(subject.identity), subject.id, &subject.file, studied);
+            }
             // Nothing may map it any more.
             if self.targets.contains_key(&subject.id) {
                 attached.push(match found {
-                    Ok(found) => self.attach(kernel, subject.id, &subject.file, found, true),
+                    Ok(found) => self.attach(kernel, subject.id, &subject.file, found.finding, true),
                     Err(error) => self.unreadable(subject.id, subject.path, &error),
                 });
             }
             self.study_next();
+        }
+        if !self.studying
+            && let Some((folder, text)) = self.findings.to_save()
+        {
+            self.study.save(folder, text);
         }
         attached
     }
@@ -213,14 +254,18 @@ impl Attacher {
             && let Some((id, file)) = self.backlog.pop_front()
         {
             let Some(target) = self.targets.get(&id) else { continue };
-            let Some((path, file)) = target.users.iter().find_map(|&pid| reach(pid, &file)) else {
+            let reached = target.users.iter().find_map(|&pid| {
+                let (path, opened) = reach(pid, &file)?;
+                Some((path, Identity::of(id.device, &opened)?, opened))
+            });
+            let Some((path, identity, file)) = reached else {
                 // It is looked at again when something maps it again.
                 if target.functions == 0 {
                     self.targets.remove(&id);
                 }
                 continue;
             };
-            self.studying = self.study.ask(Subject { id, file, path });
+            self.studying = self.study.ask(Subject { id, file, identity, path });
         }
     }
 

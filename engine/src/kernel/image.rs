@@ -1,19 +1,22 @@
 //! A file with machine code, as those who look for functions in it see it: symbols, sections,
 //! segments, and where in the file an address is.
 
-use std::{fs::File, io, os::unix::fs::FileExt as _};
+use std::{collections::HashSet, fs::File, io, os::unix::fs::FileExt as _};
 
 use object::{
     Endianness,
     elf::{self, FileHeader64, ProgramHeader64},
     read::{
-        ReadCache, ReadRef,
+        ReadCache, ReadRef, SectionIndex,
         elf::{FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _},
     },
 };
 
 type Header = FileHeader64<Endianness>;
 type Data<'data> = &'data ReadCache<&'data File>;
+
+/// What is searched at once; it stays in the processor's cache.
+const SEARCH_BYTES: usize = 256 * 1024;
 
 /// Why a file's functions can't be found.
 #[derive(Debug, thiserror::Error)]
@@ -100,16 +103,25 @@ impl<'data> Image<'data> {
     /// When a table of symbols contradicts itself.
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Vec<u64>>, Error> {
         let mut offsets = vec![Vec::new(); names.len()];
+        // There may be a hundred thousand others, of which two bytes tell nearly all apart.
+        let ended: Vec<Vec<u8>> = names.iter().map(|name| [name.as_bytes(), b"\0"].concat()).collect();
+        let firsts: HashSet<&[u8]> = ended.iter().filter_map(|name| name.get(..2)).collect();
+        let firsts: Vec<&[u8]> = firsts.into_iter().collect();
         for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
             let symbols = self.sections.symbols(self.endian, self.data, kind)?;
+            // One by one names would be read from the file.
+            let Some(strings) = self.strings(symbols.string_section()) else { continue };
             for symbol in symbols.iter() {
                 if symbol.is_undefined(self.endian) || symbol.st_type() != elf::STT_FUNC {
                     continue;
                 }
-                let Ok(name) = symbol.name(self.endian, symbols.strings()) else { continue };
-                let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == unversioned(name)) else {
+                let Some(name) = strings.get(symbol.st_name(self.endian) as usize..) else { continue };
+                if !firsts.iter().any(|first| name.starts_with(first)) {
                     continue;
-                };
+                }
+                let Some(end) = memchr::memchr(0, name) else { continue };
+                let name = unversioned(&name[..end]);
+                let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) else { continue };
                 offsets[index].extend(self.offset_of(symbol.st_value(self.endian)));
             }
         }
@@ -118,6 +130,12 @@ impl<'data> Image<'data> {
             offsets.dedup();
         }
         Ok(offsets)
+    }
+
+    /// A table of strings.
+    fn strings(&self, index: SectionIndex) -> Option<&'data [u8]> {
+        let (offset, size) = self.sections.section(index).ok()?.file_range(self.endian)?;
+        self.bytes(offset, size)
     }
 
     /// The section called `name`.
@@ -158,9 +176,27 @@ impl<'data> Image<'data> {
         self.data.read_bytes_at(offset, len).ok()
     }
 
-    /// All bytes of a region.
-    pub fn bytes_of(&self, region: &Region) -> Option<&'data [u8]> {
-        self.bytes(region.offset, region.len)
+    /// Where `text` begins in a region, counted from the region's start: the first `count_max` places.
+    /// None of it stays in memory.
+    ///
+    /// # Errors
+    /// When the region can't be read.
+    pub fn find(&self, region: &Region, text: &[u8], count_max: usize) -> io::Result<Vec<u64>> {
+        let finder = memchr::memmem::Finder::new(text);
+        let mut buffer = vec![0; SEARCH_BYTES.max(2 * text.len())];
+        let (mut found, mut at) = (Vec::new(), 0);
+        while at < region.len && found.len() < count_max {
+            let len = usize::try_from(region.len - at).map_or(buffer.len(), |rest| rest.min(buffer.len()));
+            self.read(region.offset.saturating_add(at), &mut buffer[..len])?;
+            let places = finder.find_iter(&buffer[..len]).map(|place| at + place as u64);
+            found.extend(places.take(count_max - found.len()));
+            if at + len as u64 >= region.len {
+                break;
+            }
+            // What begins at the end of this piece is found in the next one.
+            at += (len + 1 - text.len()) as u64;
+        }
+        Ok(found)
     }
 
     /// Fills `into` with what is at `offset` of the file. Unlike all else, it doesn't stay in memory.
@@ -244,6 +280,9 @@ mod tests {
             assert!(text.executable && image.segments().any(|segment| segment.contains(text.address)));
             assert_eq!(image.offset_of(text.address), Some(text.offset));
             assert_eq!(image.offset_of(u64::MAX), None);
+            let anywhere = Region { address: 0, offset: 0, len: file.metadata()?.len(), executable: false };
+            assert_eq!(image.find(&anywhere, b"\x7fELF\x02", 1)?, [0]);
+            assert_eq!(image.find(&anywhere, &[0; 2], 3)?.len(), 3);
             image.functions(&["main", "no_such_function"])
         });
         let own = own.unwrap();

@@ -5,6 +5,7 @@ pub mod btf;
 #[cfg(any(test, feature = "fuzz"))]
 pub mod exercise;
 pub mod families;
+pub mod findings;
 pub mod image;
 pub mod placing;
 pub mod requirements;
@@ -311,6 +312,12 @@ impl Verdicts {
     pub fn ignore(&mut self, conn: u64) {
         let _ = self.0.insert(conn, agentsight_abi::verdict::IGNORE, 0);
     }
+}
+
+/// The name of a compiled program, if there is one called `name`.
+fn program_name(name: &str) -> Option<&'static str> {
+    let at = memchr::memmem::find(OBJECT, &[b"\0", name.as_bytes(), b"\0"].concat())? + 1;
+    std::str::from_utf8(&OBJECT[at..at + name.len()]).ok().filter(|name| !name.is_empty())
 }
 
 fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, Error> {

@@ -11,7 +11,8 @@ use std::{
 use super::{
     Error,
     families::{self, Effort, Finding},
-    image::{self, examine},
+    findings::{self, Identity},
+    image::{self, Image, examine},
 };
 use crate::sys::wait::Waker;
 
@@ -24,15 +25,30 @@ pub struct Subject<Id> {
     pub id: Id,
     /// The file itself.
     pub file: File,
+    /// As it was before.
+    pub identity: Identity,
     /// Path as it was found.
     pub path: PathBuf,
 }
 
-type Answer<Id> = (Subject<Id>, Result<Finding, image::Error>);
+/// What is in a file.
+pub struct Studied {
+    /// What was found in it.
+    pub finding: Finding,
+    /// Its build-id.
+    pub build_id: Option<Box<[u8]>>,
+}
+
+type Answer<Id> = (Subject<Id>, Result<Studied, image::Error>);
+
+enum Task<Id> {
+    Look(Subject<Id>),
+    Save(PathBuf, String),
+}
 
 /// The thread's other end. The thread ends when this is dropped.
 pub struct Study<Id> {
-    subjects: Sender<Subject<Id>>,
+    tasks: Sender<Task<Id>>,
     answers: Receiver<Answer<Id>>,
 }
 
@@ -42,11 +58,19 @@ impl<Id: Send + 'static> Study<Id> {
     /// # Errors
     /// When there can be no thread.
     pub fn start(waker: Waker) -> Result<Self, Error> {
-        let (subjects, inbox) = channel::<Subject<Id>>();
+        let (tasks, inbox) = channel::<Task<Id>>();
         let (outbox, answers) = channel();
         let run = move || {
-            for subject in inbox {
-                let found = examine(&subject.file, |image| families::find(image, Effort::Study));
+            for task in inbox {
+                let subject = match task {
+                    Task::Look(subject) => subject,
+                    Task::Save(folder, text) => {
+                        // Without it files are only looked into once more.
+                        let _ = findings::save(&folder, &text);
+                        continue;
+                    }
+                };
+                let found = examine(&subject.file, study);
                 if outbox.send((subject, found)).is_err() {
                     return;
                 }
@@ -54,18 +78,32 @@ impl<Id: Send + 'static> Study<Id> {
             }
         };
         thread::Builder::new().name("agentsight-study".to_owned()).spawn(run).map_err(Error::Watch)?;
-        Ok(Self { subjects, answers })
+        Ok(Self { tasks, answers })
     }
 
     /// Has a file looked into; false when the thread has ended. The asker bounds how many wait.
     pub fn ask(&self, subject: Subject<Id>) -> bool {
-        self.subjects.send(subject).is_ok()
+        self.tasks.send(Task::Look(subject)).is_ok()
+    }
+
+    /// Has findings written into a folder.
+    pub fn save(&self, folder: PathBuf, text: String) {
+        let _ = self.tasks.send(Task::Save(folder, text));
     }
 
     /// A file that has been looked into, with what is in it, or why that can't be told.
     pub fn result(&self) -> Option<Answer<Id>> {
         self.answers.try_recv().ok()
     }
+}
+
+/// Looks for what takes time to find.
+///
+/// # Errors
+/// When the file contradicts itself.
+pub fn study(image: &Image<'_>) -> Result<Studied, image::Error> {
+    let finding = families::find(image, Effort::Study)?;
+    Ok(Studied { finding, build_id: image.build_id().map(Box::from) })
 }
 
 /// Whether a file may have something inside that takes time to find.

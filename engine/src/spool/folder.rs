@@ -1,16 +1,15 @@
 //! The folder of a spool: made for its owner alone, and used by one engine at a time.
 
 use std::{
-    env,
-    fs::{self, DirBuilder, File, TryLockError},
+    fs::{File, TryLockError},
     io,
-    os::unix::fs::{DirBuilderExt as _, MetadataExt as _, OpenOptionsExt as _, PermissionsExt as _},
+    os::unix::fs::OpenOptionsExt as _,
     path::{Path, PathBuf},
 };
 
 use thiserror::Error;
 
-use crate::sys::process::effective_user;
+use crate::sys::folder::{self, Kind};
 
 /// Engines that can have a spool in one folder at the same time.
 const SHARES_MAX: u32 = 16;
@@ -26,12 +25,12 @@ pub struct Folder {
 /// Why a folder can't be used.
 #[derive(Debug, Error)]
 pub enum FolderError {
-    /// It can't be made or opened.
+    /// What is in it can't be opened.
     #[error("{0}")]
     Io(#[from] io::Error),
-    /// Others could put files there that would be sent, or take away what is kept.
-    #[error("it belongs to another user, or others may write to it: use a folder of mode 0700")]
-    NotOurs,
+    /// It can't be made, or others could put files there that would be sent.
+    #[error(transparent)]
+    Folder(#[from] folder::Error),
     /// Every share of it is in use.
     #[error("{SHARES_MAX} engines use it already")]
     InUse,
@@ -40,7 +39,7 @@ pub enum FolderError {
 impl Folder {
     /// Takes `path`, or when another engine has it, a folder in it that nobody has.
     pub fn claim(path: &Path) -> Result<Self, FolderError> {
-        make(path)?;
+        folder::make(path)?;
         for share in 1..=SHARES_MAX {
             if let Some(folder) = Self::lock(share_path(path, share))? {
                 return Ok(folder);
@@ -57,7 +56,7 @@ impl Folder {
 
     /// `None` when somebody else has it.
     fn lock(path: PathBuf) -> Result<Option<Self>, FolderError> {
-        make(&path)?;
+        folder::make(&path)?;
         let lock = open(&path.join("lock"))?;
         match lock.try_lock() {
             Ok(()) => Ok(Some(Self { path, _lock: lock })),
@@ -92,37 +91,7 @@ fn open(path: &Path) -> io::Result<File> {
     options.open(path)
 }
 
-/// Makes the folder, for its owner alone, with all above it.
-fn make(path: &Path) -> Result<(), FolderError> {
-    if let Some(parent) = path.parent() {
-        fs::create_dir_all(parent)?;
-    }
-    match DirBuilder::new().mode(0o700).create(path) {
-        Err(error) if error.kind() != io::ErrorKind::AlreadyExists => return Err(error.into()),
-        _ => {}
-    }
-    let is = fs::metadata(path)?;
-    if !is.is_dir() {
-        return Err(io::Error::from(io::ErrorKind::NotADirectory).into());
-    }
-    if is.uid() != effective_user() || is.permissions().mode() & 0o022 != 0 {
-        return Err(FolderError::NotOurs);
-    }
-    Ok(())
-}
-
-/// Where spools are by convention: in what systemd gives a service, in `/var/lib` for root, else in
-/// the user's state folder. `None` when there is none of these.
+/// Where spools are by convention. `None` when there is no such place.
 pub fn default_folder() -> Option<PathBuf> {
-    let variable = |name| env::var_os(name).map(PathBuf::from).filter(|path| path.is_absolute());
-    if let Some(state) = env::var("STATE_DIRECTORY").ok().and_then(|list| list.split(':').next().map(PathBuf::from))
-        && state.is_absolute()
-    {
-        return Some(state.join("spool"));
-    }
-    if effective_user() == 0 {
-        return Some(PathBuf::from("/var/lib/agentsight/spool"));
-    }
-    let state = variable("XDG_STATE_HOME").or_else(|| Some(variable("HOME")?.join(".local/state")))?;
-    Some(state.join("agentsight/spool"))
+    Some(folder::by_convention(Kind::State)?.join("spool"))
 }

@@ -13,7 +13,7 @@ use proptest::{collection::vec, prelude::*};
 use super::{
     Batch, Bounds, Encoding, Folder, HEADER_BYTES, Left, Losses, Settings, Stamp, Store, Sync, folder::FolderError,
 };
-use crate::sys::disk::Appender;
+use crate::sys::{disk::Appender, folder};
 
 thread_local! {
     /// Seconds since the machine was started, and by how many the clock on the wall is off.
@@ -126,7 +126,7 @@ fn files_are_for_their_owner_alone() {
     }
     drop(store);
     fs::set_permissions(&path, fs::Permissions::from_mode(0o777)).unwrap();
-    assert!(matches!(Folder::claim(&path), Err(FolderError::NotOurs)));
+    assert!(matches!(Folder::claim(&path), Err(FolderError::Folder(folder::Error::NotOurs))));
 }
 
 #[test]

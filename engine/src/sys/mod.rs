@@ -3,6 +3,7 @@
 pub mod clock;
 pub mod container;
 pub mod disk;
+pub mod folder;
 pub mod memory;
 pub mod perf_event;
 pub mod process;

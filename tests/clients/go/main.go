@@ -2,6 +2,9 @@
 //
 //	client PLAN    waits for a line, sends every request of the plan, and prints a line of JSON for each reply
 //	server PLAN    prints its port, and answers by the plan until its input ends
+//	http1 PLAN     is a client of the matrix: see matrix.py
+//	http2 PLAN     the same over HTTP/2
+//	none           does nothing
 //
 // It needs the standard library alone, and builds with every Go from 1.15 on.
 package main
@@ -53,6 +56,9 @@ type plan struct {
 	// Goroutines are stopped again and again, most of them where a function begins.
 	Restless bool  `json:"restless"`
 	Jobs     []job `json:"jobs"`
+	// Of the matrix: where the server is, and the calls of each connection.
+	Port        int     `json:"port"`
+	Connections [][]job `json:"connections"`
 }
 
 type outcome struct {
@@ -64,6 +70,9 @@ type outcome struct {
 
 func main() {
 	log.SetOutput(os.Stderr)
+	if os.Args[1] == "none" {
+		return
+	}
 	text, err := ioutil.ReadFile(os.Args[2])
 	check(err)
 	var p plan
@@ -78,12 +87,45 @@ func main() {
 			}
 		}()
 	}
-	if os.Args[1] == "server" {
+	switch os.Args[1] {
+	case "server":
 		p.serve()
-	} else {
+	case "client":
 		bufio.NewReader(os.Stdin).ReadString('\n')
 		p.send()
+	default:
+		p.HTTP2 = os.Args[1] == "http2"
+		p.Address = fmt.Sprint(p.Address, ":", p.Port)
+		p.sendMatrix()
 	}
+}
+
+// The calls of a connection in turn, connections at once.
+func (p *plan) sendMatrix() {
+	var workers sync.WaitGroup
+	var output sync.Mutex
+	for _, calls := range p.Connections {
+		calls := calls
+		workers.Add(1)
+		go func() {
+			defer workers.Done()
+			transport := p.transport()
+			client := &http.Client{Transport: transport}
+			for i := range calls {
+				calls[i].Method = "POST"
+				o := calls[i].send(client)
+				line, err := json.Marshal(o)
+				check(err)
+				output.Lock()
+				fmt.Println(string(line))
+				output.Unlock()
+			}
+			transport.CloseIdleConnections()
+		}()
+	}
+	workers.Wait()
+	// Connections end in goroutines of their own.
+	time.Sleep(100 * time.Millisecond)
 }
 
 func check(err error) {
@@ -102,8 +144,8 @@ func (p *plan) config() *tls.Config {
 	return &tls.Config{RootCAs: roots}
 }
 
-func (p *plan) send() {
-	transport := &http.Transport{
+func (p *plan) transport() *http.Transport {
+	return &http.Transport{
 		TLSClientConfig:     p.config(),
 		ForceAttemptHTTP2:   p.HTTP2,
 		MaxIdleConnsPerHost: p.Concurrent,
@@ -111,6 +153,10 @@ func (p *plan) send() {
 			return (&net.Dialer{}).DialContext(ctx, network, p.Address)
 		},
 	}
+}
+
+func (p *plan) send() {
+	transport := p.transport()
 	client := &http.Client{Transport: transport}
 	jobs := make(chan *job)
 	var workers sync.WaitGroup

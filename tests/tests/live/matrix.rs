@@ -1,89 +1,319 @@
 //! The same forty calls by clients of every kind, captured with no flags. To add a client, add a row.
+//!
+//! A file with TLS inside that was never seen is looked into when a process maps it. Rows of such files
+//! start the program once before its calls, without any, so that a busy machine can take its time;
+//! [`a_program_that_an_earlier_run_knew`] and rows of libraries don't.
 
-use std::{path::Path, process::Command};
-
-use agentsight_tests::{
-    gate::skip,
-    live::Live,
-    matrix::{bun, calls, plan, python, python_with, run, script},
+use std::{
+    fs,
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
 };
 
+use agentsight::demo::mock::Mock;
+use agentsight_tests::{
+    gate::skip,
+    go::{self, Linking, Server, Toolchain},
+    live::Live,
+    matrix::{bun, calls, libssl, plan, python, python_with, run, script},
+    prepared,
+};
+use serde_json::{Value, json};
+
+/// Whom the calls are made to.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Peer {
+    /// The mock, over TLS.
+    Tls,
+    /// The mock, over plain HTTP.
+    Plain,
+    /// A server of Go's, over TLS, which speaks HTTP/2 too.
+    Http2,
+}
+
+/// What makes the calls.
+struct Client {
+    command: Command,
+    /// A file with TLS inside, and a start of it that calls nobody.
+    inside: Option<(PathBuf, Command)>,
+}
+
+impl From<Command> for Client {
+    fn from(command: Command) -> Self {
+        Self { command, inside: None }
+    }
+}
+
+impl Client {
+    /// Of a program that has TLS inside, which does nothing when started with `idle`.
+    fn inside(program: &Path, idle: &[&str], command: Command) -> Option<Self> {
+        let mut start = Command::new(program);
+        start.args(idle);
+        Some(Self { command, inside: Some((fs::canonicalize(program).ok()?, start)) })
+    }
+}
+
 /// Makes the calls of the row and requires their spans. `client` is none when it can't be had.
-fn check(row: &str, client: impl FnOnce(&Live) -> Option<Command>) {
-    let Some(live) = Live::begin() else { return };
-    let Some(client) = client(&live) else {
+fn check(row: &str, peer: Peer, client: impl FnOnce(&Live) -> Option<Client>) {
+    check_with(row, peer, |live, _| client(live));
+}
+
+/// The same; the client may add to its plan.
+fn check_with(row: &str, peer: Peer, client: impl FnOnce(&Live, &mut Value) -> Option<Client>) {
+    let Some(mut live) = Live::begin() else { return };
+    if peer == Peer::Plain {
+        live.mock = Mock::start_plain([]).expect("a mock");
+    }
+    let sendings = live.sendings(calls(row));
+    let mut plan = plan(&live, &sendings);
+    let Some(Client { command, inside }) = client(&live, &mut plan) else {
         skip(&format!("there is no {row} here"));
         return;
     };
+    let mut server = None;
+    if peer == Peer::Http2 {
+        let Some(program) = go::build(Toolchain::System, Linking::Plain) else { return };
+        let started = Server::start(&program, &sendings, live.folder.path(), false);
+        let (_, port) = started.address.split_once(':').expect("a port");
+        plan["port"] = json!(port.parse::<u16>().expect("a number"));
+        plan["ca"] = json!(started.ca);
+        server = Some(started);
+    }
     let engine = live.engine(&[]);
-    let sendings = live.sendings(calls(row));
-    run(client, &plan(&live, &sendings), &sendings);
-    live.conclude(engine, &sendings);
+    if let Some((program, mut start)) = inside {
+        let status = start.stdin(Stdio::null()).stdout(Stdio::null()).status().expect("it starts");
+        assert!(status.success(), "{start:?}: {status}");
+        engine.wait_until_attached(&program);
+    }
+    run(&live, command, &plan, &sendings);
+    if peer == Peer::Plain {
+        prepared::conclude(engine, &sendings);
+    } else {
+        live.conclude(engine, &sendings);
+    }
+    drop(server);
 }
 
-/// A program of this machine, driven by `matrix.py`.
-fn driven(program: &str, argument: &str) -> Option<Command> {
-    let found = Command::new(program).arg(argument).output().is_ok();
-    found.then(|| python(Path::new("python3"), program))
+/// A program of this machine, driven by `matrix.py` as `client`.
+fn driven(program: &str, version: &str, client: &str) -> Option<Client> {
+    let found = Command::new(program).arg(version).output().is_ok();
+    found.then(|| python(Path::new("python3"), client).into())
+}
+
+/// Node.js, driven by `matrix.mjs` as `client`.
+fn node(client: &str) -> Option<Client> {
+    let output = Command::new("node").args(["-p", "process.execPath"]).output().ok()?;
+    let program = PathBuf::from(String::from_utf8(output.stdout).ok()?.trim());
+    Client::inside(&program, &["-e", ""], script(&program, client))
+}
+
+#[test]
+fn curl() {
+    check("curl", Peer::Tls, |_| driven("curl", "--version", "curl-http1.1"));
+}
+
+#[test]
+fn curl_http2() {
+    check("curl --http2", Peer::Http2, |_| driven("curl", "--version", "curl-http2"));
+}
+
+#[test]
+fn curl_plain() {
+    check("curl, plain", Peer::Plain, |_| driven("curl", "--version", "curl-http1.1"));
 }
 
 #[test]
 fn wget() {
-    check("wget", |_| driven("wget", "--version"));
+    check("wget", Peer::Tls, |_| driven("wget", "--version", "wget"));
 }
 
 #[test]
 fn gnutls_cli() {
-    check("gnutls-cli", |_| driven("gnutls-cli", "--version"));
+    check("gnutls-cli", Peer::Tls, |_| driven("gnutls-cli", "--version", "gnutls-cli"));
 }
 
 #[test]
 fn nss_tstclnt() {
-    check("tstclnt", |live| {
+    check("tstclnt", Peer::Tls, |live| {
         let folder = live.folder.path().join("nssdb");
-        std::fs::create_dir(&folder).ok()?;
+        fs::create_dir(&folder).ok()?;
         let database = format!("sql:{}", folder.display());
         let made = Command::new("certutil").args(["-N", "--empty-password", "-d", &database]).output().ok()?;
-        made.status.success().then(|| driven("tstclnt", "-?")).flatten()
+        made.status.success().then(|| driven("tstclnt", "-?", "tstclnt")).flatten()
     });
 }
 
 #[test]
 fn python_requests() {
-    check("requests", |_| Some(python(&python_with(&["requests"])?, "requests")));
+    check("requests", Peer::Tls, |_| Some(python(&python_with(&["requests"])?, "requests").into()));
+}
+
+#[test]
+fn python_requests_plain() {
+    check("requests, plain", Peer::Plain, |_| Some(python(&python_with(&["requests"])?, "requests").into()));
 }
 
 #[test]
 fn python_httpx() {
-    check("httpx", |_| Some(python(&python_with(&["httpx"])?, "httpx")));
+    check("httpx", Peer::Tls, |_| Some(python(&python_with(&["httpx"])?, "httpx").into()));
 }
 
 #[test]
 fn python_aiohttp() {
-    check("aiohttp", |_| Some(python(&python_with(&["aiohttp"])?, "aiohttp")));
+    check("aiohttp", Peer::Tls, |_| Some(python(&python_with(&["aiohttp"])?, "aiohttp").into()));
 }
 
 #[test]
 fn node_https() {
-    check("https", |_| {
-        Command::new("node").arg("--version").output().ok()?;
-        Some(script(Path::new("node"), "https"))
+    check("https", Peer::Tls, |_| node("https"));
+}
+
+#[test]
+fn node_fetch() {
+    check("fetch", Peer::Tls, |_| node("fetch"));
+}
+
+#[test]
+fn node_http2() {
+    check("http2", Peer::Http2, |_| node("http2"));
+}
+
+#[test]
+fn node_plain() {
+    check("node, plain", Peer::Plain, |_| node("http"));
+}
+
+/// Go's net/http, of one toolchain and linked in one way.
+fn go(toolchain: Toolchain, linking: Linking, protocol: &str) {
+    let peer = if protocol == "http2" { Peer::Http2 } else { Peer::Tls };
+    check(&format!("go {protocol}"), peer, |_| {
+        let program = go::build(toolchain, linking)?;
+        let mut command = Command::new(&program);
+        command.arg(protocol);
+        Client::inside(&program, &["none"], command)
     });
+}
+
+#[test]
+fn go_system_http1() {
+    go(Toolchain::System, Linking::Plain, "http1");
+}
+
+#[test]
+fn go_system_http2() {
+    go(Toolchain::System, Linking::Plain, "http2");
+}
+
+#[test]
+fn go_current_http1() {
+    go(Toolchain::Current, Linking::Stripped, "http1");
+}
+
+#[test]
+fn go_current_http2() {
+    go(Toolchain::Current, Linking::Stripped, "http2");
+}
+
+/// A shared library of OpenSSL that a wheel of PyPI brings, by its C interface.
+fn openssl(version: &str, release: &str, python_version: &str) {
+    check_with(&format!("OpenSSL {version}"), Peer::Tls, |_, plan| {
+        let [libcrypto, libssl] = libssl(release, python_version)?;
+        plan["libcrypto"] = json!(libcrypto);
+        plan["libssl"] = json!(libssl);
+        Some(python(Path::new("python3"), "libssl").into())
+    });
+}
+
+#[test]
+fn openssl_1_0_2() {
+    openssl("1.0.2n", "2.7.4", "36");
+}
+
+#[test]
+fn openssl_1_1_1() {
+    openssl("1.1.1w", "2.9.10", "311");
+}
+
+#[test]
+fn openssl_3_5() {
+    openssl("3.5.8", "2.9.13", "311");
 }
 
 /// BoringSSL without symbols, in releases over two years: laid out and linked in different ways.
 #[test]
 fn bun_releases() {
     for version in ["1.0.36", "1.1.45", "1.2.23", "1.4.5"] {
-        let Some(live) = Live::begin() else { return };
-        let Some(program) = bun(version) else {
-            skip(&format!("there is no bun {version} here"));
-            return;
-        };
-        // Named, so that it is looked into before the first call; the functions are found in the same way.
-        let engine = live.engine(&["--binary-path", &program.display().to_string()]);
-        let sendings = live.sendings(calls(&format!("bun-{version}")));
-        run(script(&program, "bun"), &plan(&live, &sendings), &sendings);
-        live.conclude(engine, &sendings);
+        check(&format!("bun {version}"), Peer::Tls, |_| {
+            let program = bun(version)?;
+            Client::inside(&program, &["--version"], script(&program, "bun"))
+        });
     }
+}
+
+/// What an earlier run has found in a program is there for its very first call in the next.
+#[test]
+fn a_program_that_an_earlier_run_knew() {
+    let Some(live) = Live::begin() else { return };
+    let Some(program) = bun("1.4.5") else {
+        skip("there is no bun 1.4.5 here");
+        return;
+    };
+    let engine = live.engine(&[]);
+    assert!(Command::new(&program).arg("--version").stdout(Stdio::null()).status().expect("bun").success());
+    engine.wait_until_attached(&fs::canonicalize(&program).expect("a path"));
+    engine.stop();
+    let engine = live.engine(&[]);
+    let sendings = live.sendings(calls("again"));
+    run(&live, script(&program, "bun"), &plan(&live, &sendings), &sendings);
+    live.conclude(engine, &sendings);
+}
+
+/// Where the dynamic linker finds libssl.
+fn system_libssl() -> PathBuf {
+    let output = Command::new("sh").args(["-c", "ldconfig -p | awk '/libssl.so.3 /{print $NF; exit}'"]).output();
+    PathBuf::from(String::from_utf8(output.expect("ldconfig runs").stdout).expect("a path").trim())
+}
+
+/// The calls by a process that has its own copy of libssl, to a server beside it; `enter` brings it where
+/// it is to run, with the copy in `COPIES`, and loads the library after `delay` seconds.
+fn with_own_library(row: &str, enter: &str, delay: f64) {
+    let Some(live) = Live::begin() else { return };
+    let Some(program) = go::build(Toolchain::System, Linking::Plain) else { return };
+    let Some(interpreter) = python_with(&["requests"]) else {
+        skip("there is no requests here");
+        return;
+    };
+    let copies = live.folder.path().join("lib");
+    fs::create_dir(&copies).expect("a folder");
+    let sendings = live.sendings(calls(row));
+    let (server, ca) = Server::prepare(&program, &sendings, live.folder.path(), false);
+    let mut plan = plan(&live, &sendings);
+    plan["server"] = json!(server);
+    plan["ca"] = json!(ca);
+    plan["delay"] = json!(delay);
+    let client = python(&interpreter, "requests");
+    let enter = enter
+        .replace("COPIES", &copies.display().to_string())
+        .replace("LIBSSL", &system_libssl().display().to_string());
+    let mut command = Command::new("sh");
+    command.args(["-c", &enter, "sh"]).arg(client.get_program()).args(client.get_args());
+    let engine = live.engine(&[]);
+    run(&live, command, &plan, &sendings);
+    live.conclude(engine, &sendings);
+}
+
+#[test]
+fn in_namespaces_of_its_own() {
+    with_own_library(
+        "namespaces",
+        "exec unshare --mount --pid --net --fork --mount-proc sh -c 'mount -t tmpfs none COPIES && \
+         cp -L LIBSSL COPIES/ && ip link set lo up && LD_LIBRARY_PATH=COPIES exec \"$@\"' sh \"$@\"",
+        0.0,
+    );
+}
+
+/// By dlopen, in a process that has run for a while.
+#[test]
+fn a_library_that_is_loaded_late() {
+    with_own_library("late", "cp -L LIBSSL COPIES/ && LD_LIBRARY_PATH=COPIES exec \"$@\"", 5.0);
 }

@@ -13,6 +13,10 @@ use super::image::{Error, Image};
 /// Every family. A file may be of several: an executable with OpenSSL and rustls inside.
 pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY, boringssl::FAMILY];
 
+/// Goes up with every change of what is found by [`Effort::Study`]: what earlier versions found is then
+/// looked for again.
+pub const FINDER_VERSION: u32 = 1;
+
 /// One kind of implementation.
 #[derive(Debug)]
 pub struct Family {

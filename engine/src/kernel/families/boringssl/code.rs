@@ -1,8 +1,12 @@
 //! Machine code of x86_64 without symbols: which instructions load an address, where functions begin,
 //! who calls whom, and what a function does with its arguments. Bytes in, facts out.
 
-use std::collections::{BTreeMap, BTreeSet, HashSet};
+use std::{
+    cell::Cell,
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+};
 
+use super::scan::Scan;
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
 };
@@ -16,175 +20,145 @@ const JUMP_BYTES_MAX: u64 = 4 * 1024;
 /// Instructions that are followed of one function.
 const INSTRUCTIONS_MAX: usize = 8_192;
 
+/// Functions begin at multiples of this, as far as compilers fill up to them.
+const ALIGNMENT: u64 = 16;
+
+/// How far behind its start a function's instructions may be: as far as jumps are followed, and then on and on.
+const PLACES_MAX: usize = FUNCTION_BYTES_MAX as usize + (INSTRUCTIONS_MAX + 1) * INSTRUCTION_BYTES_MAX as usize;
+
 /// Places that are tried as the beginning of a function.
 const STARTS_MAX: usize = 512;
+
+/// Instructions that are followed altogether. Of bun it takes up to 1.4 million.
+const FOLLOWED_MAX: usize = 8 * 1024 * 1024;
 
 /// The prefixes `REX` and `REX.B`, and the operation code of `lea` (Intel SDM volume 2, section 2.2.1).
 const REX: u8 = 0x40;
 const REX_B: u8 = 0x41;
 const LEA: u8 = 0x8d;
 
-/// The operation codes of `call` and `jmp` with a 32-bit distance.
-const CALL: u8 = 0xe8;
-const JUMP: u8 = 0xe9;
+/// Code is looked at in windows of so many bytes, and what an instruction that begins in one has behind it.
+const WINDOW_BYTES: u64 = 16 * 1024;
+const INSTRUCTION_BYTES_MAX: u64 = 15;
 
 /// Integer arguments in their order, System V ABI for AMD64, section 3.2.3.
 pub const ARGUMENTS: [Register; 6] =
     [Register::RDI, Register::RSI, Register::RDX, Register::RCX, Register::R8, Register::R9];
 
-/// Executable bytes and the address of the first of them.
-#[derive(Clone, Copy)]
+/// Where code comes from; places are counted from its start.
+pub trait Source<'a> {
+    /// `len` bytes at `at`. They stay in memory.
+    fn window(&self, at: u64, len: u64) -> Option<&'a [u8]>;
+
+    /// Fills `into` with what is at `at`.
+    fn read(&self, at: u64, into: &mut [u8]) -> Option<()>;
+}
+
+/// Executable bytes, and the address of the first of them.
 pub struct Text<'a> {
-    /// Address of the first byte.
-    pub address: u64,
-    /// The bytes.
-    pub bytes: &'a [u8],
+    address: u64,
+    len: u64,
+    source: &'a dyn Source<'a>,
+    /// The window that was looked at last, and where it is.
+    window: Cell<(u64, &'a [u8])>,
 }
 
 /// A function, as far as it can be followed from its first instruction.
 pub struct Function {
     /// Address of the first instruction.
     pub start: u64,
-    /// Its instructions by their addresses.
-    pub instructions: BTreeMap<u64, Instruction>,
+    /// Its instructions in the order of their addresses.
+    instructions: Vec<Instruction>,
 }
 
 impl<'a> Text<'a> {
-    /// The bytes from `address` on.
-    pub fn from(&self, address: u64) -> Option<&'a [u8]> {
-        self.bytes.get(usize::try_from(address.checked_sub(self.address)?).ok()?..)
+    /// `len` bytes of code at `address`.
+    pub fn new(address: u64, len: u64, source: &'a dyn Source<'a>) -> Self {
+        Self { address, len, source, window: Cell::new((u64::MAX, &[])) }
     }
 
-    /// Instructions that put the address `target` into a register: `mov r32, imm32` where addresses are
-    /// fixed, `lea r64, [rip + …]` elsewhere. The same bytes occur by chance, so each is decoded.
-    pub fn loads(&self, target: u64) -> BTreeSet<u64> {
-        let mut found = BTreeSet::new();
-        if let Ok(absolute) = u32::try_from(target) {
-            for at in memchr::memmem::find_iter(self.bytes, &absolute.to_le_bytes()) {
-                found.extend(self.load_around(at, target));
-            }
+    /// Bytes from `address` on: as many as an instruction there has at most, if the code goes on, or more.
+    fn from(&self, address: u64) -> Option<&'a [u8]> {
+        let at = address.checked_sub(self.address).filter(|at| *at < self.len)?;
+        let start = at - at % WINDOW_BYTES;
+        if self.window.get().0 != start {
+            let len = (WINDOW_BYTES + INSTRUCTION_BYTES_MAX).min(self.len - start);
+            self.window.set((start, self.source.window(start, len)?));
         }
-        // A displacement is counted from the end of the instruction, which is the end of the displacement.
-        let low = target.wrapping_sub(self.address).wrapping_sub(4) as u32;
-        let hits = self.bytes.windows(4).enumerate().filter(|(at, window)| {
-            let displacement = u32::from_le_bytes([window[0], window[1], window[2], window[3]]);
-            displacement.wrapping_add(*at as u32) == low
-        });
-        for (at, _) in hits {
-            found.extend(self.load_around(at, target));
-        }
-        found
+        self.window.get().1.get((at - start) as usize..)
+    }
+
+    /// Goes over all of it, for what leads to one of `wanted`.
+    pub fn scan(&self, wanted: &[u64]) -> Option<Scan> {
+        Scan::of(self.source, self.address, self.len, wanted)
+    }
+
+    /// Instructions that put one of the addresses `wanted` into a register, of those that `scan` found:
+    /// `mov r32, imm32` where addresses are fixed, `lea r64, [rip + …]` elsewhere.
+    pub fn loads(&self, scan: &Scan, wanted: &[u64]) -> BTreeSet<u64> {
+        scan.hits
+            .iter()
+            .filter_map(|&(at, index)| self.load_around(self.address + u64::from(at), wanted[index]))
+            .collect()
     }
 
     /// The instruction whose last four bytes are at `at`, if it loads `target`. Bytes before it may look
     /// like prefixes of it, so only those are taken for some that compilers write.
-    fn load_around(&self, at: usize, target: u64) -> Option<u64> {
+    fn load_around(&self, at: u64, target: u64) -> Option<u64> {
         (1..=3).rev().find_map(|before| {
-            let start = at.checked_sub(before)?;
+            let start = at - before;
+            let first = *self.from(start)?.first()?;
             let written = match before {
                 1 => true,
-                2 => self.bytes[start] == REX_B || self.bytes[start] == LEA,
-                _ => (REX..REX + 16).contains(&self.bytes[start]),
+                2 => first == REX_B || first == LEA,
+                _ => (REX..REX + 16).contains(&first),
             };
-            let instruction = self.decode(self.address + start as u64).filter(|_| written)?;
-            (instruction.len() == before + 4 && loaded(&instruction) == Some(target)).then(|| instruction.ip())
+            let instruction = self.decode(start).filter(|_| written)?;
+            (instruction.len() as u64 == before + 4 && loaded(&instruction) == Some(target)).then(|| instruction.ip())
         })
     }
 
     /// The instruction at `address`.
-    pub fn decode(&self, address: u64) -> Option<Instruction> {
+    fn decode(&self, address: u64) -> Option<Instruction> {
         let instruction = Decoder::with_ip(64, self.from(address)?, address, DecoderOptions::NONE).decode();
         (!instruction.is_invalid()).then_some(instruction)
     }
 
-    /// Addresses in the text that something calls, of those that `is_wanted`. Bytes that look like a
+    /// What something calls of the places that lie a little before one of `sites`. Bytes that look like a
     /// call by chance add some that nothing does.
-    pub fn called(&self, is_wanted: impl Fn(u64) -> bool) -> BTreeSet<u64> {
-        memchr::memchr_iter(CALL, self.bytes)
-            .filter_map(|at| self.branch_target(at))
-            .filter(|&target| is_wanted(target))
-            .collect()
+    pub fn called_before(&self, scan: &Scan, sites: &BTreeSet<u64>) -> BTreeSet<u64> {
+        scan.called_before(&self.places(sites)).into_iter().map(|place| self.address + u64::from(place)).collect()
     }
 
-    /// Addresses of what looks like a call of a wanted target, or a jump to it.
-    pub fn callers(&self, is_wanted: impl Fn(u64) -> bool) -> Vec<u64> {
-        memchr::memchr2_iter(CALL, JUMP, self.bytes)
-            .filter(|&at| self.branch_target(at).is_some_and(&is_wanted))
-            .map(|at| self.address + at as u64)
-            .collect()
+    /// Addresses of what looks like a call of a target, or a jump to it.
+    pub fn callers(&self, scan: &Scan, targets: &BTreeSet<u64>) -> BTreeSet<u64> {
+        scan.sites(&self.places(targets)).into_iter().map(|place| self.address + u64::from(place)).collect()
     }
 
-    /// Where the call or jump at `at` leads, when it is one with a 32-bit distance.
-    fn branch_target(&self, at: usize) -> Option<u64> {
-        let &[a, b, c, d] = self.bytes.get(at + 1..at + 5)? else { return None };
-        let next = self.address + at as u64 + 5;
-        Some(next.wrapping_add_signed(i64::from(i32::from_le_bytes([a, b, c, d]))))
-    }
-
-    /// The function that holds the instruction at `inside`. `called` are the addresses that something
-    /// calls, as far as they lie before it.
-    pub fn function_around(&self, inside: u64, called: &BTreeSet<u64>) -> Option<Function> {
-        let low = inside.saturating_sub(FUNCTION_BYTES_MAX).max(self.address);
-        let starts = (low..=inside).rev().filter(|&at| called.contains(&at) || self.is_behind_padding(at));
-        starts.take(STARTS_MAX).find_map(|start| {
-            let function =
-                self.function(start, called).filter(|function| function.instructions.contains_key(&inside))?;
-            self.is_whole(&function, called.contains(&start)).then_some(function)
-        })
+    /// Addresses in the code, counted from its start.
+    fn places(&self, addresses: &BTreeSet<u64>) -> Vec<u32> {
+        addresses.iter().filter_map(|address| u32::try_from(address.checked_sub(self.address)?).ok()).collect()
     }
 
     /// Compilers fill up to an aligned start with `int3` or `nop`. So they do before a loop.
-    fn is_behind_padding(&self, address: u64) -> bool {
-        let Some(at) = address.checked_sub(self.address).and_then(|at| usize::try_from(at).ok()) else { return false };
-        address.is_multiple_of(16) && at > 0 && matches!(self.bytes[at - 1], 0xcc | 0x90 | 0x00)
-    }
-
-    /// True unless code before the function jumps into it, which makes it the rest of one. To its very
-    /// beginning others may jump that end with calling it; a loop is jumped to as well.
-    fn is_whole(&self, function: &Function, is_called: bool) -> bool {
-        let before = function.start.saturating_sub(JUMP_BYTES_MAX).max(self.address);
-        let Some(code) = self.from(before) else { return false };
-        let end = function.instructions.last_key_value().map_or(function.start, |(at, _)| *at);
-        // Wherever decoding begins, it soon falls in with the instructions as they are.
-        let mut decoder = Decoder::with_ip(64, code, before, DecoderOptions::NONE);
-        let mut falls_through = false;
-        while decoder.ip() < function.start {
-            let instruction = decoder.decode();
-            let at = (instruction.ip() - before) as usize;
-            let is_filling = code[at..].iter().take(instruction.len()).all(|&byte| byte == 0);
-            falls_through = match instruction.mnemonic() {
-                Mnemonic::Nop => falls_through,
-                // Linkers fill with zeros what lies between, which decode as additions.
-                _ if is_filling || decoder.ip() > function.start => falls_through,
-                // What never returns ends a function too, but so a loop may begin.
-                Mnemonic::Call => !is_called,
-                _ => matches!(instruction.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch),
-            };
-            let jumps =
-                matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
-            if !jumps || instruction.op0_kind() != OpKind::NearBranch64 {
-                continue;
-            }
-            let target = instruction.near_branch_target();
-            let begins = target == function.start && is_called;
-            if (function.start..=end).contains(&target) && function.instructions.contains_key(&target) && !begins {
-                return false;
-            }
-        }
-        !falls_through
+    fn is_behind_padding(&self, aligned: u64) -> bool {
+        aligned > self.address
+            && self.from(aligned - 1).and_then(<[u8]>::first).is_some_and(|before| matches!(before, 0xcc | 0x90 | 0x00))
     }
 
     /// Follows a function from its first instruction over all its branches.
     pub fn function(&self, start: u64, called: &BTreeSet<u64>) -> Option<Function> {
-        let mut instructions = BTreeMap::new();
+        let mut instructions = Vec::new();
+        // A bit for each place that it may reach, counted from its start.
+        let mut seen = vec![0_u64; PLACES_MAX / 64 + 1];
         let mut waiting = vec![start];
         while let Some(mut at) = waiting.pop() {
-            while !instructions.contains_key(&at) {
+            while is_first(&mut seen, (at - start) as usize) {
                 let instruction = self.decode(at)?;
                 if instructions.len() >= INSTRUCTIONS_MAX {
                     return None;
                 }
-                instructions.insert(at, instruction);
+                instructions.push(instruction);
                 let target = (instruction.op0_kind() == OpKind::NearBranch64).then(|| instruction.near_branch_target());
                 // A jump to where another function begins is a call in the end.
                 let within = |target: &u64| {
@@ -203,8 +177,112 @@ impl<'a> Text<'a> {
                 at = instruction.next_ip();
             }
         }
+        instructions.sort_unstable_by_key(Instruction::ip);
         Some(Function { start, instructions })
     }
+}
+
+/// Sets the bit of a place, and tells whether it wasn't set.
+fn is_first(seen: &mut [u64], place: usize) -> bool {
+    let Some(bits) = seen.get_mut(place / 64) else { return false };
+    let bit = 1 << (place % 64);
+    let is_first = *bits & bit == 0;
+    *bits |= bit;
+    is_first
+}
+
+/// Finds functions by places inside of them, and remembers what it has tried.
+pub struct Functions<'t, 'a> {
+    text: &'t Text<'a>,
+    called: &'t BTreeSet<u64>,
+    /// What may be a function, by where it would begin; none where it can't be one.
+    tried: HashMap<u64, Option<Tried>>,
+    /// Instructions that may still be followed.
+    left: usize,
+}
+
+/// What may be a function.
+struct Tried {
+    /// Where its instructions are, counted from its start.
+    places: Vec<u32>,
+    /// Whether nothing else leads into it, once that was asked.
+    is_whole: Option<bool>,
+}
+
+impl<'t, 'a> Functions<'t, 'a> {
+    /// Functions of `text`; `called` are the addresses that something calls, as far as they may lie
+    /// before those that will be asked for.
+    pub fn new(text: &'t Text<'a>, called: &'t BTreeSet<u64>) -> Self {
+        Self { text, called, tried: HashMap::new(), left: FOLLOWED_MAX }
+    }
+
+    /// Where the function begins that holds the instruction at `inside`.
+    pub fn around(&mut self, inside: u64) -> Option<u64> {
+        let low = inside.saturating_sub(FUNCTION_BYTES_MAX).max(self.text.address);
+        let (text, called) = (self.text, self.called);
+        let aligned = (low.div_ceil(ALIGNMENT)..=inside / ALIGNMENT).rev().map(|place| place * ALIGNMENT);
+        let mut padded = aligned.filter(|&at| text.is_behind_padding(at)).peekable();
+        let mut called = called.range(low..=inside).rev().copied().peekable();
+        // The nearest first; one may be both.
+        let starts = std::iter::from_fn(|| {
+            let next = padded.peek().max(called.peek()).copied();
+            padded.next_if(|start| Some(*start) == next);
+            called.next_if(|start| Some(*start) == next);
+            next
+        });
+        starts.take(STARTS_MAX).find(|&start| self.is_around(start, inside))
+    }
+
+    /// Whether a function begins at `start`, and holds the instruction at `inside`.
+    fn is_around(&mut self, start: u64, inside: u64) -> bool {
+        let tried = self.tried.entry(start).or_insert_with(|| {
+            if self.left == 0 {
+                return None;
+            }
+            let followed = self.text.function(start, self.called);
+            self.left = self.left.saturating_sub(followed.as_ref().map_or(INSTRUCTIONS_MAX, Function::len));
+            followed.map(|function| Tried { places: function.places(), is_whole: None })
+        });
+        let Some(tried) = tried else { return false };
+        let holds = u32::try_from(inside - start).is_ok_and(|place| tried.places.binary_search(&place).is_ok());
+        holds && {
+            let is_called = self.called.contains(&start);
+            *tried.is_whole.get_or_insert_with(|| is_whole(self.text, start, &tried.places, is_called))
+        }
+    }
+}
+
+/// True unless code before a function jumps into it, which makes it the rest of one. To its very
+/// beginning others may jump that end with calling it; a loop is jumped to as well.
+fn is_whole(text: &Text<'_>, start: u64, places: &[u32], is_called: bool) -> bool {
+    let mut at = start.saturating_sub(JUMP_BYTES_MAX).max(text.address);
+    // Wherever decoding begins, it soon falls in with the instructions as they are.
+    let mut falls_through = false;
+    while at < start {
+        let Some(code) = text.from(at) else { return false };
+        let instruction = Decoder::with_ip(64, code, at, DecoderOptions::NONE).decode();
+        at += instruction.len().max(1) as u64;
+        let is_filling = code.iter().take(instruction.len()).all(|&byte| byte == 0);
+        falls_through = match instruction.mnemonic() {
+            Mnemonic::Nop => falls_through,
+            // Linkers fill with zeros what lies between, which decode as additions.
+            _ if is_filling || at > start => falls_through,
+            // What never returns ends a function too, but so a loop may begin.
+            Mnemonic::Call => !is_called,
+            _ => matches!(instruction.flow_control(), FlowControl::Next | FlowControl::ConditionalBranch),
+        };
+        let jumps =
+            matches!(instruction.flow_control(), FlowControl::ConditionalBranch | FlowControl::UnconditionalBranch);
+        if !jumps || instruction.op0_kind() != OpKind::NearBranch64 {
+            continue;
+        }
+        let place = instruction.near_branch_target().checked_sub(start).and_then(|place| u32::try_from(place).ok());
+        let begins = place == Some(0) && is_called;
+        if place.is_some_and(|place| places.binary_search(&place).is_ok()) && !begins {
+            return false;
+        }
+    }
+    !falls_through
 }
 
 /// The address that an instruction puts into a register, if it does nothing else.
@@ -236,14 +314,28 @@ pub struct Report {
 }
 
 impl Function {
+    fn len(&self) -> usize {
+        self.instructions.len()
+    }
+
+    /// Where its instructions are, counted from its start. None is before it or far behind.
+    fn places(&self) -> Vec<u32> {
+        self.instructions.iter().map(|instruction| (instruction.ip() - self.start) as u32).collect()
+    }
+
+    fn index_of(&self, address: u64) -> Option<usize> {
+        self.instructions.binary_search_by_key(&address, Instruction::ip).ok()
+    }
+
     /// The error that is recorded around the instruction at `load`, which loads the file's name.
     pub fn report(&self, load: u64) -> Option<Report> {
-        let file = self.instructions.get(&load)?.op0_register().full_register();
+        let index = self.index_of(load)?;
+        let file = self.instructions[index].op0_register().full_register();
         let position = ARGUMENTS.iter().position(|register| *register == file)?;
         let (reason, line) = (*ARGUMENTS.get(position.checked_sub(1)?)?, *ARGUMENTS.get(position + 1)?);
         let mut values: BTreeMap<Register, u64> = BTreeMap::new();
         // Arguments are put together in one run of instructions, in any order.
-        for (_, instruction) in self.instructions.range(..load).rev().take(6) {
+        for instruction in self.instructions[..index].iter().rev().take(6) {
             if instruction.flow_control() != FlowControl::Next {
                 break;
             }
@@ -251,7 +343,7 @@ impl Function {
                 values.entry(register).or_insert(value);
             }
         }
-        for (_, instruction) in self.instructions.range(load..).skip(1).take(8) {
+        for instruction in self.instructions[index + 1..].iter().take(8) {
             if instruction.flow_control() != FlowControl::Next {
                 break;
             }
@@ -272,8 +364,9 @@ impl Function {
         while let Some(mut at) = waiting.pop() {
             // Along each way the registers hold the arguments up to the first call.
             while seen.insert(at)
-                && let Some(instruction) = self.instructions.get(&at)
+                && let Some(index) = self.index_of(at)
             {
+                let instruction = &self.instructions[index];
                 for register in info.info(instruction).used_registers() {
                     let full = register.register().full_register();
                     if let Some(index) = ARGUMENTS[..3].iter().position(|argument| *argument == full) {
@@ -311,7 +404,7 @@ impl Function {
     pub fn advances_span(&self) -> bool {
         let mut stored = HashSet::new();
         let mut loaded = HashSet::new();
-        for instruction in self.instructions.values() {
+        for instruction in &self.instructions {
             let outside = instruction.memory_index() == Register::None
                 && !matches!(instruction.memory_base(), Register::RSP | Register::RBP | Register::RIP | Register::None)
                 && instruction.memory_size().size() == 8;
@@ -365,10 +458,17 @@ mod tests {
         bytes
     }
 
+    fn text_of<'a>(code: &'a &'a [u8]) -> Text<'a> {
+        Text::new(BASE, code.len() as u64, code)
+    }
+
     #[track_caller]
     fn check_loads(piece: &[u8], expected: &[u64]) {
         let bytes = code(&[(0x20, piece)]);
-        let loads = Text { address: BASE, bytes: &bytes }.loads(BASE + 0x100);
+        let source = &bytes[..];
+        let text = text_of(&source);
+        let wanted = [BASE + 0x100];
+        let loads = text.loads(&text.scan(&wanted).unwrap(), &wanted);
         assert_eq!(loads.into_iter().collect::<Vec<_>>(), expected);
     }
 
@@ -393,9 +493,10 @@ mod tests {
         // dec edx; jne to itself; mov ecx, …; pop rbp; ret
         let body = [0xff, 0xca, 0x75, 0xfc, 0xb9, 0x00, 0x11, 0x40, 0x00, 0x5d, 0xc3];
         let bytes = code(&[(0x10, &first), (0x40, &head), (0x50, &body)]);
-        let text = Text { address: BASE, bytes: &bytes };
+        let source = &bytes[..];
+        let text = text_of(&source);
         let around =
-            |inside: u64| text.function_around(BASE + inside, &BTreeSet::new()).map(|found| found.start - BASE);
+            |inside: u64| Functions::new(&text, &BTreeSet::new()).around(BASE + inside).map(|start| start - BASE);
         assert_eq!(around(0x54), Some(0x40));
         assert_eq!(around(0x11), Some(0x10));
         let function = text.function(BASE + 0x40, &BTreeSet::new()).unwrap();
@@ -403,7 +504,8 @@ mod tests {
         assert!(!function.advances_span());
         // push rbx; mov rbx, rdi; call: what the callee takes was left in its registers.
         let bytes = code(&[(0x40, &[0x53, 0x48, 0x89, 0xfb, 0xe8, 0x57, 0, 0, 0, 0x5b, 0xc3])]);
-        let function = Text { address: BASE, bytes: &bytes }.function(BASE + 0x40, &BTreeSet::new()).unwrap();
+        let source = &bytes[..];
+        let function = text_of(&source).function(BASE + 0x40, &BTreeSet::new()).unwrap();
         assert_eq!(function.arguments_used(&BTreeSet::new()), [true, false, false]);
         assert_eq!(function.arguments_used(&BTreeSet::from([BASE + 0xa0])), [true; 3]);
     }
@@ -416,7 +518,8 @@ mod tests {
             0, 0, 0xe8, 0, 0, 0, 0, 0xc3,
         ];
         let bytes = code(&[(0x40, &report)]);
-        let text = Text { address: BASE, bytes: &bytes };
+        let source = &bytes[..];
+        let text = text_of(&source);
         let function = text.function(BASE + 0x40, &BTreeSet::new()).unwrap();
         assert_eq!(function.report(BASE + 0x41), Some(Report { reason: 66, line: 931 }));
         assert_eq!(function.report(BASE + 0x40), None);
@@ -432,7 +535,8 @@ mod tests {
         // mov rcx,[rax+0x88]; mov rsi,[rax+0x80]; ret
         let reads = [0x48, 0x8b, 0x88, 0x88, 0, 0, 0, 0x48, 0x8b, 0xb0, 0x80, 0, 0, 0, 0xc3];
         let bytes = code(&[(0x40, &moves), (0x80, &reads)]);
-        let text = Text { address: BASE, bytes: &bytes };
+        let source = &bytes[..];
+        let text = text_of(&source);
         let advances = |at: u64| text.function(BASE + at, &BTreeSet::new()).unwrap().advances_span();
         assert!(advances(0x40) && !advances(0x80));
     }

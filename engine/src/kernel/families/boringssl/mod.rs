@@ -5,9 +5,10 @@
 
 mod code;
 mod rules;
+mod scan;
 
 use self::{
-    code::Text,
+    code::{Source, Text},
     rules::{Found, Unclear},
 };
 use super::{Effort, Family, Finding, Placement, openssl};
@@ -20,13 +21,16 @@ pub const FAMILY: Family = Family { name: "BoringSSL without symbols", effort: E
 const NAME: &[u8] = b"ssl/ssl_lib.cc\0";
 
 /// A path that is longer is none.
-const NAME_BYTES_MAX: usize = 4_096;
+const NAME_BYTES_MAX: u64 = 4_096;
 
 /// Code of less than this has no room for a TLS library and a program around it.
 const CODE_BYTES_MIN: u64 = 512 * 1024;
 
 /// More than this is not read.
-const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+const SEGMENT_BYTES_MAX: u64 = scan::CODE_BYTES_MAX as u64;
+
+/// The name is there once, or a few times. More often it is data of some other kind.
+const NAMES_MAX: usize = 16;
 
 fn find(image: &Image<'_>) -> Result<Finding, Error> {
     if image.machine() != object::elf::EM_X86_64 || openssl::has_symbols(image)? {
@@ -35,12 +39,16 @@ fn find(image: &Image<'_>) -> Result<Finding, Error> {
     let segments: Vec<Region> = image.segments().filter(|segment| segment.len <= SEGMENT_BYTES_MAX).collect();
     let code = segments.iter().filter(|segment| segment.executable).max_by_key(|segment| segment.len);
     let Some(code) = code.filter(|code| code.len >= CODE_BYTES_MIN) else { return Ok(Finding::default()) };
-    let names: Vec<u64> = segments.iter().flat_map(|segment| names(image, segment)).collect();
+    let mut names = find_names(image, segments.iter().filter(|segment| !segment.executable))?;
+    // Some linkers put constants and code together.
     if names.is_empty() {
+        names = find_names(image, segments.iter().filter(|segment| segment.executable))?;
+    }
+    if names.is_empty() || names.len() > NAMES_MAX {
         return Ok(Finding::default());
     }
-    let Some(bytes) = image.bytes_of(code) else { return Ok(Finding::default()) };
-    match rules::find(&Text { address: code.address, bytes }, &names) {
+    let source = Segment { image, region: *code };
+    match rules::find(&Text::new(code.address, code.len, &source), &names) {
         Ok(found) => Ok(placed(image, &found)),
         // The name alone may be in any data.
         Err(Unclear::NoReference) => Ok(Finding::default()),
@@ -51,14 +59,35 @@ fn find(image: &Image<'_>) -> Result<Finding, Error> {
     }
 }
 
-/// Addresses of the file's names in a segment.
-fn names(image: &Image<'_>, segment: &Region) -> Vec<u64> {
-    let Some(bytes) = image.bytes_of(segment) else { return Vec::new() };
-    let begin = |end: usize| {
-        let window = &bytes[end.saturating_sub(NAME_BYTES_MAX)..end];
-        end - window.iter().rev().take_while(|&&byte| byte != 0).count()
-    };
-    memchr::memmem::find_iter(bytes, NAME).map(|at| segment.address + begin(at) as u64).collect()
+/// Code as it is in a file.
+struct Segment<'a, 'data> {
+    image: &'a Image<'data>,
+    region: Region,
+}
+
+impl<'a, 'data: 'a> Source<'a> for Segment<'_, 'data> {
+    fn window(&self, at: u64, len: u64) -> Option<&'a [u8]> {
+        self.image.bytes(self.region.offset.checked_add(at)?, len)
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Option<()> {
+        self.image.read(self.region.offset.checked_add(at)?, into).ok()
+    }
+}
+
+/// Addresses of the file's names in some segments.
+fn find_names<'a>(image: &Image<'_>, segments: impl Iterator<Item = &'a Region>) -> Result<Vec<u64>, Error> {
+    let mut names = Vec::new();
+    for segment in segments {
+        for end in image.find(segment, NAME, NAMES_MAX + 1)? {
+            // The folder before it belongs to it.
+            let mut before = vec![0; end.min(NAME_BYTES_MAX) as usize];
+            image.read(segment.offset + end - before.len() as u64, &mut before)?;
+            let folder = before.iter().rev().take_while(|&&byte| byte != 0).count();
+            names.push(segment.address + end - folder as u64);
+        }
+    }
+    Ok(names)
 }
 
 fn placed(image: &Image<'_>, found: &Found) -> Finding {

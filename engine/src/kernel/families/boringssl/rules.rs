@@ -17,9 +17,12 @@
 //! the compiler left `SSL_peek` a function of its own, `SSL_read` calls that. Nothing here knows a
 //! version; what isn't unique isn't said.
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use super::code::{Function, Report, Text};
+use super::{
+    code::{Function, Functions, Report, Text},
+    scan::Scan,
+};
 
 /// Reasons, from openssl/ssl.h.
 const BAD_LENGTH: u64 = 111;
@@ -30,9 +33,6 @@ const APPLICATION_DATA_ON_SHUTDOWN: u64 = 291;
 
 /// Loads of the file's name beyond which it isn't what it seems.
 const LOADS_MAX: usize = 1_024;
-
-/// How far apart the functions of one file may be. With link-time optimisation they are all over.
-const NEAR_BYTES: u64 = 64 * 1024;
 
 /// Where the functions begin.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -66,17 +66,24 @@ pub enum Unclear {
 /// # Errors
 /// Why they can't be told.
 pub fn find(text: &Text<'_>, names: &[u64]) -> Result<Found, Unclear> {
-    let loads: BTreeSet<u64> = names.iter().flat_map(|&name| text.loads(name)).collect();
+    let scan = text.scan(names).ok_or(Unclear::NoReference)?;
+    let loads = text.loads(&scan, names);
     if loads.is_empty() || loads.len() > LOADS_MAX {
         return Err(Unclear::NoReference);
     }
-    let is_near = |address: u64| loads.range(address..).next().is_some_and(|load| load - address < NEAR_BYTES);
-    let called = text.called(is_near);
+    let called = text.called_before(&scan, &loads);
+    let mut around = Functions::new(text, &called);
     let mut functions: BTreeMap<u64, (Function, BTreeSet<u64>)> = BTreeMap::new();
     for &load in &loads {
-        let Some(function) = text.function_around(load, &called) else { continue };
+        let Some(start) = around.around(load) else { continue };
+        let (function, reasons) = match functions.entry(start) {
+            Entry::Occupied(known) => known.into_mut(),
+            Entry::Vacant(new) => {
+                let Some(function) = text.function(start, &called) else { continue };
+                new.insert((function, BTreeSet::new()))
+            }
+        };
         let report: Option<Report> = function.report(load);
-        let (_, reasons) = functions.entry(function.start).or_insert((function, BTreeSet::new()));
         reasons.extend(report.map(|report| report.reason));
     }
     let with = |wanted: &[u64], unwanted: &[u64]| -> Vec<u64> {
@@ -93,7 +100,7 @@ pub fn find(text: &Text<'_>, names: &[u64]) -> Result<Found, Unclear> {
     let &[write] = &writes[..] else { return Err(Unclear::Write(writes.len())) };
 
     let paths = with(&[UNINITIALIZED, SSL_HANDSHAKE_FAILURE], &[BAD_LENGTH, APPLICATION_DATA_ON_SHUTDOWN]);
-    let read = read(text, &called, &functions, &paths)?;
+    let read = read(text, &scan, &called, &functions, &paths)?;
     let only = |starts: Vec<u64>| if let [one] = starts[..] { Some(one) } else { None };
     let new = only(with(&[NULL_SSL_CTX], &[]));
     let shutdown = only(with(&[UNINITIALIZED, APPLICATION_DATA_ON_SHUTDOWN], &[BAD_LENGTH]));
@@ -103,11 +110,12 @@ pub fn find(text: &Text<'_>, names: &[u64]) -> Result<Found, Unclear> {
 /// Walks up from the read path to who takes a buffer and takes away what was read.
 fn read(
     text: &Text<'_>,
+    scan: &Scan,
     called: &BTreeSet<u64>,
     functions: &BTreeMap<u64, (Function, BTreeSet<u64>)>,
     paths: &[u64],
 ) -> Result<u64, Unclear> {
-    let mut level: Vec<u64> = paths.to_vec();
+    let mut level: BTreeSet<u64> = paths.iter().copied().collect();
     let mut takers = BTreeSet::new();
     // The path itself, who calls it, and who calls those: ssl_read_impl, SSL_peek, SSL_read.
     for _ in 0..3 {
@@ -136,18 +144,15 @@ fn read(
             several => return Err(Unclear::Read(several)),
         }
         takers.extend(taking);
-        level = callers(text, called, &level);
+        level = callers(text, scan, called, &level);
     }
     Err(Unclear::Read(0))
 }
 
 /// The functions that call one of `callees`.
-fn callers(text: &Text<'_>, called: &BTreeSet<u64>, callees: &[u64]) -> Vec<u64> {
-    let sites = text.callers(|target| callees.contains(&target));
-    let near: BTreeSet<u64> = text.called(|address| {
-        sites.iter().any(|&site| site.checked_sub(address).is_some_and(|distance| distance < NEAR_BYTES))
-    });
-    let all: BTreeSet<u64> = near.union(called).copied().collect();
-    let starts = sites.iter().filter_map(|&site| Some(text.function_around(site, &all)?.start));
-    starts.collect::<BTreeSet<u64>>().into_iter().collect()
+fn callers(text: &Text<'_>, scan: &Scan, called: &BTreeSet<u64>, callees: &BTreeSet<u64>) -> BTreeSet<u64> {
+    let sites = text.callers(scan, callees);
+    let all: BTreeSet<u64> = text.called_before(scan, &sites).union(called).copied().collect();
+    let mut around = Functions::new(text, &all);
+    sites.iter().filter_map(|&site| around.around(site)).collect()
 }

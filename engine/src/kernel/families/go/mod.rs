@@ -78,9 +78,6 @@ const FUNCTION_BYTES_MAX: u64 = 64 * 1024;
 /// copy of it, have.
 const MARK: &[u8] = b"first record does not look like a TLS handshake";
 
-/// What is searched at once for [`MARK`].
-const SEARCH_BYTES: usize = 256 * 1024;
-
 impl Source for Image<'_> {
     fn read_exact_at(&self, offset: u64, into: &mut [u8]) -> io::Result<()> {
         self.read(offset, into)
@@ -192,19 +189,5 @@ fn placements(image: &Image<'_>, table: &Table<'_>, hook: &Hook, start: u64, end
 /// Whether the program's constants hold [`MARK`].
 fn has_mark(image: &Image<'_>) -> Result<bool, Error> {
     let Some(constants) = image.section(".rodata") else { return Ok(false) };
-    let finder = memchr::memmem::Finder::new(MARK);
-    let mut buffer = vec![0; SEARCH_BYTES];
-    let mut at = 0;
-    while at < constants.len {
-        let len = usize::try_from(constants.len - at).map_or(buffer.len(), |rest| rest.min(buffer.len()));
-        image.read(constants.offset.saturating_add(at), &mut buffer[..len])?;
-        if finder.find(&buffer[..len]).is_some() {
-            return Ok(true);
-        }
-        if len <= MARK.len() || at + len as u64 >= constants.len {
-            break;
-        }
-        at += (len - MARK.len()) as u64;
-    }
-    Ok(false)
+    Ok(!image.find(&constants, MARK, 1)?.is_empty())
 }
