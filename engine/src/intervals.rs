@@ -33,6 +33,7 @@ pub struct Intervals {
 
 impl Intervals {
     /// Counts `count` intervals of `nano` each.
+    #[inline]
     pub fn add(&mut self, nano: u64, count: u64) {
         if count == 0 {
             return;
@@ -72,6 +73,7 @@ pub struct Pace {
 
 impl Pace {
     /// `count` chunks ended at `now_ns`: bytes that come together end together.
+    #[inline]
     pub fn chunks(&mut self, count: u64, now_ns: u64) {
         if count == 0 {
             return;

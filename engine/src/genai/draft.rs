@@ -95,6 +95,16 @@ pub enum Ended {
     Lost,
 }
 
+/// What an event of a stream was found to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// It carries data, which the time to the first chunk is counted to.
+    pub is_chunk: bool,
+    /// Nothing in it was wanted, and nothing will be in later ones that are like it: a
+    /// [`Template`](super::Template) can be made of it.
+    pub is_typical: bool,
+}
+
 /// A call that is being built from an exchange's messages.
 pub struct Draft<'a> {
     pub(super) facts: Facts<'a>,
@@ -306,8 +316,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// One event of a stream; `data` is not written to. Returns whether it carries data, which the
-    /// time to the first chunk is counted to.
+    /// One event of a stream; `data` is not written to.
     pub fn event(
         &mut self,
         arena: &'a Bump,
@@ -315,16 +324,17 @@ impl<'a> Draft<'a> {
         data: &[u8],
         scratch: &mut Scratch,
         _options: &Options,
-    ) -> bool {
-        let Some(dialect) = self.dialect else { return false };
+    ) -> Seen {
+        let Some(dialect) = self.dialect else { return Seen::default() };
         let data = data.trim_ascii();
         if !name.is_empty() || data.len() <= SHORT_BYTES {
             let is_last = |text: &[u8]| dialect.last_events.iter().any(|last| last.as_bytes() == text);
             self.facts.ended |= is_last(name) || is_last(data) || ends_shortly(dialect, data);
         }
         if data.is_empty() || data == b"[DONE]" {
-            return false;
+            return Seen::default();
         }
+        let is_chunk = name != b"ping";
         if let Some(kind) = exception(name) {
             self.facts.fail(arena, Some(kind));
         } else if dialect.wrapped && name == b"chunk" {
@@ -341,11 +351,13 @@ impl<'a> Draft<'a> {
             }
             scratch.decoded = decoded;
         } else {
-            self.document(arena, dialect, name, data, scratch);
+            let is_read = self.document(arena, dialect, name, data, scratch);
+            return Seen { is_chunk, is_typical: is_chunk && !is_read && data.len() > SHORT_BYTES };
         }
-        name != b"ping"
+        Seen { is_chunk, is_typical: false }
     }
 
+    /// Reads the document of an event, if it may say something; true when it was read.
     fn document(
         &mut self,
         arena: &'a Bump,
@@ -353,10 +365,12 @@ impl<'a> Draft<'a> {
         name: &[u8],
         data: &[u8],
         scratch: &mut Scratch,
-    ) {
+    ) -> bool {
         let call = &self.facts.call;
         let watch = *self.watch.get_or_insert_with(|| dialect.wanted.watch(call));
-        if name == b"error" || self.status_failed || self.content.is_some() || dialect.wanted.is_in(data, watch) {
+        let is_read =
+            name == b"error" || self.status_failed || self.content.is_some() || dialect.wanted.is_in(data, watch);
+        if is_read {
             // What it says may be known from now on.
             self.watch = None;
             let _no_json = if self.content.is_some() {
@@ -365,6 +379,7 @@ impl<'a> Draft<'a> {
                 scratch.look(data, |json| self.event_json(arena, dialect, name, json))
             };
         }
+        is_read
     }
 
     fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {
@@ -436,7 +451,7 @@ fn unwrap(message: Json<'_>, to: &mut Vec<u8>) -> Option<()> {
 }
 
 /// An event that is no longer may say nothing but that it is the last.
-const SHORT_BYTES: usize = 64;
+pub(super) const SHORT_BYTES: usize = 64;
 
 /// A short event whose `type` marks the end, for servers that leave out the event's name.
 fn ends_shortly(dialect: &Dialect, data: &[u8]) -> bool {
