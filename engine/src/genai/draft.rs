@@ -11,6 +11,7 @@ use super::{
     json::{Json, Scratch},
     provider,
     route::{self, Target},
+    template::Says,
     trace_context,
     wanted::Watch,
 };
@@ -100,9 +101,9 @@ pub enum Ended {
 pub struct Seen {
     /// It carries data, which the time to the first chunk is counted to.
     pub is_chunk: bool,
-    /// Nothing in it was wanted, and nothing will be in later ones that are like it: a
-    /// [`Template`](super::Template) can be made of it.
-    pub is_typical: bool,
+    /// What later ones that are like it will say, if that is known: then a [`Template`](super::Template)
+    /// can be made of it.
+    pub alike: Option<Says>,
 }
 
 /// A call that is being built from an exchange's messages.
@@ -351,13 +352,13 @@ impl<'a> Draft<'a> {
             }
             scratch.decoded = decoded;
         } else {
-            let is_read = self.document(arena, dialect, name, data, scratch);
-            return Seen { is_chunk, is_typical: is_chunk && !is_read && data.len() > SHORT_BYTES };
+            let says = self.document(arena, dialect, name, data, scratch);
+            return Seen { is_chunk, alike: says.filter(|_| is_chunk && data.len() > SHORT_BYTES) };
         }
-        Seen { is_chunk, is_typical: false }
+        Seen { is_chunk, alike: None }
     }
 
-    /// Reads the document of an event, if it may say something; true when it was read.
+    /// Reads the document of an event, if it may say something. Tells what others that are like it say.
     fn document(
         &mut self,
         arena: &'a Bump,
@@ -365,21 +366,22 @@ impl<'a> Draft<'a> {
         name: &[u8],
         data: &[u8],
         scratch: &mut Scratch,
-    ) -> bool {
+    ) -> Option<Says> {
         let call = &self.facts.call;
         let watch = *self.watch.get_or_insert_with(|| dialect.wanted.watch(call));
-        let is_read =
-            name == b"error" || self.status_failed || self.content.is_some() || dialect.wanted.is_in(data, watch);
-        if is_read {
-            // What it says may be known from now on.
-            self.watch = None;
-            let _no_json = if self.content.is_some() {
-                scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json))
-            } else {
-                scratch.look(data, |json| self.event_json(arena, dialect, name, json))
-            };
+        let is_read_anyway = name == b"error" || self.status_failed || self.content.is_some();
+        if !is_read_anyway && !dialect.wanted.is_in(data, watch) {
+            return Some(Says::Nothing);
         }
-        is_read
+        // What it says may be known from now on.
+        self.watch = None;
+        if self.content.is_some() {
+            scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
+            return None;
+        }
+        scratch.look(data, |json| self.event_json(arena, dialect, name, json))?;
+        let besides = dialect.besides_counts.filter(|_| !is_read_anyway && name.is_empty())?;
+        (!besides.is_in(data, besides.watch(&self.facts.call))).then_some(Says::Counts)
     }
 
     fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {

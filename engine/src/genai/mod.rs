@@ -40,5 +40,5 @@ mod testing;
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Seen, Verdict};
 pub use json::Scratch;
 pub use socket::{SocketEvent, Upgrade};
-pub use template::Template;
+pub use template::{Says, Template};
 pub use trace_context::{TraceParent, trace_parent};

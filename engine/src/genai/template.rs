@@ -15,6 +15,11 @@
 //! what fills the holes. Where the comparison fails, the event is cut out and looked at as any other, and
 //! either adds a hole or is the template from then on.
 //!
+//! Some APIs repeat their counts in every event, and the latest hold. Of events that differ in texts and
+//! counts only, the last says what all of them say, so it is kept and read when the next one is different.
+//! That one is read in place of others only if they would all be read as well as it is: what fills holes
+//! then has to be valid JSON, and numbers have to be counts.
+//!
 //! Why nothing wanted can be in a hole, whatever the rest is: what is looked for is a key in quotes before
 //! a colon (see [`super::wanted`]). What fills a hole has no quote but escaped ones, which end no key; the
 //! quote that ends it is followed by no colon; and `\u00`, by which a key may be written otherwise, is let
@@ -43,6 +48,16 @@ impl Hole {
     }
 }
 
+/// What an event says that others are like.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Says {
+    /// Nothing that is wanted.
+    #[default]
+    Nothing,
+    /// Counts, of which the latest hold.
+    Counts,
+}
+
 /// The event that others of its stream are like.
 #[derive(Debug, Default)]
 pub struct Template {
@@ -55,6 +70,7 @@ pub struct Template {
     data_at: usize,
     /// What of the event isn't its data.
     around_bytes: usize,
+    says: Says,
 }
 
 /// Where an event is not like the template.
@@ -66,21 +82,34 @@ enum Unlike {
 }
 
 impl Template {
-    /// How long the event at the front of `input` is, if it is like the template: then nothing in it is
-    /// wanted, and it counts as what the template counts as.
+    /// How long the event at the front of `input` is, if it is like the template.
     #[inline(always)]
     pub fn matches(&self, input: &[u8]) -> Option<usize> {
         if self.bytes.is_empty() {
             return None;
         }
-        let (mut at, mut from) = (0, 0);
-        for hole in self.holes.get(..self.hole_count)? {
-            let fixed = self.bytes.get(from..hole.range().start)?;
-            at = behind(input, at, fixed)?;
-            at = filled(input, at, hole.is_text)?;
-            from = hole.range().end;
+        match self.says {
+            Says::Nothing => self.matches_as::<false>(input),
+            Says::Counts => self.matches_counts(input),
         }
-        let length = behind(input, at, self.bytes.get(from..)?)?;
+    }
+
+    #[inline(never)]
+    fn matches_counts(&self, input: &[u8]) -> Option<usize> {
+        self.matches_as::<true>(input)
+    }
+
+    #[inline(always)]
+    fn matches_as<const COUNTS: bool>(&self, input: &[u8]) -> Option<usize> {
+        let (mut rest, mut from) = (input, 0);
+        for hole in self.holes.get(..self.hole_count)? {
+            let hole_at = hole.range();
+            rest = rest.strip_prefix(self.bytes.get(from..hole_at.start)?)?;
+            rest = rest.get(filled::<COUNTS>(rest, hole.is_text)?..)?;
+            from = hole_at.end;
+        }
+        rest = rest.strip_prefix(self.bytes.get(from..)?)?;
+        let length = input.len() - rest.len();
         self.is_long(length).then_some(length)
     }
 
@@ -89,18 +118,30 @@ impl Template {
         length > self.around_bytes + SHORT_BYTES
     }
 
-    /// Nothing is wanted of `event`, which is as it was on the wire and has `data` at `data_at`: the next
-    /// ones may be like it.
-    pub fn learn(&mut self, event: &[u8], data: &[u8], data_at: usize) {
+    /// What all events say that are like it.
+    #[inline]
+    pub fn says(&self) -> Says {
+        self.says
+    }
+
+    /// The data of an event that was like it, with what ends it.
+    pub fn data_of<'a>(&self, event: &'a [u8]) -> &'a [u8] {
+        event.get(self.data_at..).unwrap_or_default()
+    }
+
+    /// `event`, which is as it was on the wire and has `data` at `data_at`, `says` what the next ones may
+    /// say, which may be like it.
+    pub fn learn(&mut self, event: &[u8], data: &[u8], data_at: usize, says: Says) {
         let around_bytes = event.len().saturating_sub(data.trim_ascii().len());
         if event.len() > TEMPLATE_BYTES_MAX {
             return;
         }
-        if (self.data_at, self.around_bytes) != (data_at, around_bytes) || !self.widen(event) {
+        let is_form = (self.data_at, self.around_bytes, self.says) == (data_at, around_bytes, says);
+        if !is_form || !self.widen(event) {
             self.forget();
             self.bytes.reserve_exact(event.len());
             self.bytes.extend_from_slice(event);
-            (self.data_at, self.around_bytes) = (data_at, around_bytes);
+            (self.data_at, self.around_bytes, self.says) = (data_at, around_bytes, says);
         }
     }
 
@@ -142,11 +183,18 @@ impl Template {
             }
             at += same;
             if let Some(is_text) = kind {
-                at = filled(event, at, is_text).ok_or(Unlike::Otherwise)?;
+                at += self.filled(&event[at..], is_text).ok_or(Unlike::Otherwise)?;
             }
             from = hole.end;
         }
         Ok(at)
+    }
+
+    fn filled(&self, input: &[u8], is_text: bool) -> Option<usize> {
+        match self.says {
+            Says::Nothing => filled::<false>(input, is_text),
+            Says::Counts => filled::<true>(input, is_text),
+        }
     }
 
     /// The string or number of the template, a value of its data, that `at` is in or at the end of.
@@ -164,10 +212,10 @@ impl Template {
                 // Between strings, so a number or nothing that can be a hole.
                 let before = self.bytes.get(start..at)?;
                 let begin = start + before.iter().rposition(|byte| !is_of_number(*byte))? + 1;
-                let end = begin + number_bytes(self.bytes.get(begin..)?);
-                return (end > begin && end >= at).then(|| hole(begin, end, false))?;
+                let end = begin + self.filled(self.bytes.get(begin..)?, false)?;
+                return (at <= end).then(|| hole(begin, end, false))?;
             }
-            let close = filled(&self.bytes, open + 1, true)?;
+            let close = open + 1 + text_bytes(self.bytes.get(open + 1..)?)?;
             if at <= close {
                 let is_key = self.bytes.get(close + 1..)?.trim_ascii_start().first() == Some(&b':');
                 return (!is_key).then(|| hole(open + 1, close, true))?;
@@ -177,32 +225,56 @@ impl Template {
     }
 }
 
-/// Where `input` goes on behind `fixed`, if that is what it has at `at`.
+/// How much of `input` fills a hole; with `COUNTS`, if it is valid JSON and no number but a count.
 #[inline(always)]
-fn behind(input: &[u8], at: usize, fixed: &[u8]) -> Option<usize> {
-    let end = at + fixed.len();
-    (input.get(at..end)? == fixed).then_some(end)
+fn filled<const COUNTS: bool>(input: &[u8], is_text: bool) -> Option<usize> {
+    let bytes = if is_text { text_bytes(input)? } else { number_bytes(input) };
+    let is_fit = match (COUNTS, is_text) {
+        (false, true) => true,
+        (false, false) => bytes > 0,
+        (true, true) => is_valid_text(input.get(..bytes)?),
+        (true, false) => is_count(input.get(..bytes)?),
+    };
+    is_fit.then_some(bytes)
 }
 
-/// Where what fills a hole from `at` on ends.
+/// Whether the content of a string is valid for certain: RFC 8259 section 7.
+fn is_valid_text(text: &[u8]) -> bool {
+    let mut rest = text;
+    while let Some(at) = memchr::memchr(b'\\', rest) {
+        match rest.get(at + 1..) {
+            Some([b'"' | b'\\' | b'/' | b'b' | b'f' | b'n' | b'r' | b't', behind @ ..]) => rest = behind,
+            // With `\u`, what comes before and behind it decides.
+            _ => return false,
+        }
+    }
+    std::str::from_utf8(text).is_ok()
+}
+
+/// Whether a number is a count that no reader cuts: RFC 8259 section 6.
+fn is_count(number: &[u8]) -> bool {
+    (1..=15).contains(&number.len())
+        && number.iter().all(u8::is_ascii_digit)
+        && (number.len() == 1 || !number.starts_with(b"0"))
+}
+
+/// How long the content of a string is, up to its closing quote. `None` when that isn't there, or when there
+/// is something in between that has to be looked at.
 #[inline(always)]
-fn filled(input: &[u8], at: usize, is_text: bool) -> Option<usize> {
-    if is_text {
-        text_end(input, at)
-    } else {
-        Some(number_bytes(input.get(at..)?)).filter(|bytes| *bytes > 0).map(|bytes| at + bytes)
+fn text_bytes(input: &[u8]) -> Option<usize> {
+    match input.first_chunk() {
+        // A word, as the pieces of most answers are.
+        Some(first) if input.get(special(first)) == Some(&b'"') => Some(special(first)),
+        _ => any_text_bytes(input),
     }
 }
 
-/// Where the string's content from `at` on ends: its closing quote. `None` when that isn't there, or when
-/// there is something in between that has to be looked at.
-#[inline(always)]
-fn text_end(input: &[u8], mut at: usize) -> Option<usize> {
+#[inline(never)]
+fn any_text_bytes(input: &[u8]) -> Option<usize> {
+    let mut at = 0;
     loop {
-        at += match input.get(at..)?.first_chunk::<16>() {
-            Some(bytes) => special(bytes),
-            None => input.get(at..)?.iter().take_while(|byte| !is_special(**byte)).count(),
-        };
+        let rest = input.get(at..)?;
+        at += rest.first_chunk().map_or_else(|| rest.iter().take_while(|byte| !is_special(**byte)).count(), special);
         match input.get(at)? {
             b'"' => return Some(at),
             b'\\' if is_usual_escape(input.get(at + 1..)?.first_chunk()?) => at += 2,
@@ -267,7 +339,7 @@ mod tests {
 
     fn learn(template: &mut Template, sent: &str) {
         let (_, data) = look(sent).expect("nothing is wanted");
-        template.learn(sent.as_bytes(), data.as_bytes(), sent.find(&data).unwrap());
+        template.learn(sent.as_bytes(), data.as_bytes(), sent.find(&data).unwrap(), Says::Nothing);
     }
 
     /// With a template of `learnt`, whether each event is like it.
@@ -413,7 +485,7 @@ mod tests {
                     let (name, _) = found.expect("nothing is wanted of what is alike");
                     prop_assert_eq!(&name, &template_name);
                 } else if let Some((name, data)) = found {
-                    template.learn(event.as_bytes(), data.as_bytes(), event.find("data: ").unwrap() + 6);
+                    template.learn(event.as_bytes(), data.as_bytes(), event.find("data: ").unwrap() + 6, Says::Nothing);
                     prop_assert_eq!(template.matches(event.as_bytes()), Some(event.len()));
                     template_name = name;
                 }

@@ -86,6 +86,9 @@ impl Chunked {
     /// Moves on through `input`, as far as the next run of body bytes.
     #[inline]
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, Malformed> {
+        if input.is_empty() {
+            return Ok(Step::More);
+        }
         // Most chunks are an event each, and lie whole in the input: nothing changes by them.
         if let State::Size { digits: 0, .. } = self.state
             && let Some((data, rest)) = whole_chunk(input)
