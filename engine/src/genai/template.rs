@@ -218,7 +218,10 @@ impl Template {
             let close = open + 1 + text_bytes(self.bytes.get(open + 1..)?)?;
             if at <= close {
                 let is_key = self.bytes.get(close + 1..)?.trim_ascii_start().first() == Some(&b':');
-                return (!is_key).then(|| hole(open + 1, close, true))?;
+                // In damaged data a key could end with the opening quote, and the colon be in the hole.
+                let before = open.checked_sub(1).and_then(|before| self.bytes.get(before));
+                let is_value = !is_key && matches!(before, Some(b':' | b',' | b'[' | b' '));
+                return is_value.then(|| hole(open + 1, close, true))?;
             }
             start = close + 1;
         }
@@ -400,6 +403,25 @@ mod tests {
         check(&[&number("true"), &number("false")], &[(&number("false"), true), (&number("true"), false)]);
         let named = |name: &str| format!("event: {name}{{\"1\n{}", text("a"));
         check(&[&named("a"), &named("b")], &[(&named("b"), true), (&named("c"), false)]);
+    }
+
+    /// Some APIs pad their events there.
+    #[test]
+    fn a_text_may_be_the_last_of_an_event() {
+        let padded = |padding: &str| {
+            format!(
+                "data: {{\"item_id\":\"msg_67c9fdcf37fc8190ba82116e33fb28c507b8b0ad4e5eb654\",\"p\":\"{padding}\"}}\n\n"
+            )
+        };
+        check(
+            &[&padded("Xc8Wq1"), &padded("abc")],
+            &[
+                (&padded(""), true),
+                (&padded("a\\nb"), true),
+                (&padded(&"x".repeat(40)), true),
+                (&padded("\\u0041"), false),
+            ],
+        );
     }
 
     #[test]
