@@ -33,12 +33,13 @@ pub struct Intervals {
 
 impl Intervals {
     /// Counts `count` intervals of `nano` each.
+    #[inline]
     pub fn add(&mut self, nano: u64, count: u64) {
         if count == 0 {
             return;
         }
         let none = self.max_nano == 0 && self.is_empty();
-        // Chunks come fast.
+        // Chunks come fast, many of them together.
         let bucket = if nano <= BOUNDS_NANO[0] { 0 } else { BOUNDS_NANO.partition_point(|&bound| bound < nano) };
         let counted = &mut self.counts[bucket];
         *counted = counted.saturating_add(u32::try_from(count).unwrap_or(u32::MAX));
@@ -72,9 +73,13 @@ pub struct Pace {
 
 impl Pace {
     /// `count` chunks ended at `now_ns`: bytes that come together end together.
+    #[inline]
     pub fn chunks(&mut self, count: u64, now_ns: u64) {
         if count == 0 {
             return;
+        }
+        if self.last_ns == Some(now_ns) {
+            return self.intervals.add(0, count);
         }
         if !self.broken {
             self.first_ns.get_or_insert(now_ns);

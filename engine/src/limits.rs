@@ -62,6 +62,12 @@ pub const STREAM_EVENT_BYTES_MAX: usize = 16 * 1024 * 1024;
 /// What a stream's decoder keeps of the buffer in which it put a line or event together.
 pub const STREAM_BUFFER_KEPT_BYTES: usize = 16 * 1024;
 
+/// An event of a stream that the next ones are compared with. Nearly all events are shorter.
+pub const TEMPLATE_BYTES_MAX: usize = 1024;
+
+/// Places where such events may differ: the answer's piece, padding, numbers.
+pub const TEMPLATE_HOLES_MAX: usize = 8;
+
 /// Unfinished heads, lines and bodies of one worker, together.
 pub const REASSEMBLY_BYTES_MAX: usize = 256 * 1024 * 1024;
 

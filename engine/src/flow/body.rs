@@ -5,7 +5,7 @@ use bumpalo::{Bump, collections::Vec as BumpVec};
 use super::cutter::Cutter;
 use crate::{
     arena::{Family, Travelling},
-    genai::{self, BodyKind, DraftFamily, Extract, Extraction},
+    genai::{self, BodyKind, DraftFamily, Extract, Extraction, Seen},
     limits::{BODY_BUFFER_KEPT_BYTES_MAX, BODY_BUFFERS_KEPT_MAX, BODY_BYTES_MAX, REASSEMBLY_BYTES_MAX},
     metrics::{Cause, Metrics},
     wire::{self, Field, coding},
@@ -102,8 +102,8 @@ pub(super) struct Reader<'a> {
 }
 
 impl Reader<'_> {
-    /// Hands an event on; true when it counts as a chunk.
-    fn event(&mut self, name: &[u8], data: &[u8]) -> bool {
+    /// Hands an event on.
+    fn event(&mut self, name: &[u8], data: &[u8]) -> Seen {
         let (scratch, options) = (&mut *self.scratch, self.options);
         self.draft.with_mut(|arena, draft| draft.event(arena, name, data, scratch, options))
     }
@@ -152,7 +152,20 @@ impl Body {
     }
 
     /// Takes the next bytes; returns how many events counted as chunks.
+    #[inline(always)]
     pub fn feed(&mut self, bytes: &[u8], pools: &mut Pools, reader: &mut Reader<'_>) -> u64 {
+        // Events that nothing was done to, as those of nearly all streams.
+        if let Consumer::Cut(cutter) = &mut self.consumer
+            && self.coding.is_identity()
+            && !self.guesses
+        {
+            return cutter.feed(bytes, |name, data| reader.event(name, data));
+        }
+        self.feed_any(bytes, pools, reader)
+    }
+
+    #[inline(never)]
+    fn feed_any(&mut self, bytes: &[u8], pools: &mut Pools, reader: &mut Reader<'_>) -> u64 {
         if self.guesses && !bytes.is_empty() {
             self.guesses = false;
             let names = coding::apparent(bytes).into_iter().map(str::as_bytes);
@@ -192,7 +205,7 @@ impl Body {
                     }
                 }
                 Consumer::Cut(cutter) => {
-                    cutter.feed(bytes, |name, data| chunks += u64::from(reader.event(name, data)));
+                    chunks += cutter.feed(bytes, |name, data| reader.event(name, data));
                 }
             }
         };

@@ -106,6 +106,35 @@ impl Conn {
     ) {
         self.last_ns = self.last_ns.max(header.ktime_ns);
         let way = &mut self.ways[direction as usize];
+        let goes_on = way.begun && header.offset == way.next && header.lost == 0;
+        if goes_on && !matches!(self.protocol, Protocol::Unknown) && payload.len() == header.len as usize {
+            // Nothing is missing, as nearly always.
+            way.next = way.next.saturating_add(u64::from(header.len));
+            self.feed(direction, payload, header, shared, outlet);
+        } else {
+            self.data_with_care(header, direction, payload, shared, outlet);
+        }
+        let is_over = match &self.protocol {
+            Protocol::Http1(http) => http.is_over(),
+            Protocol::WebSocket(socket) => socket.is_over(),
+            Protocol::Unknown | Protocol::Http2(_) | Protocol::Ignored => false,
+        };
+        if is_over {
+            self.ignore(outlet);
+        }
+    }
+
+    /// Data that may be the first of its direction, or of which something is missing.
+    #[inline(never)]
+    fn data_with_care<O: Outlet>(
+        &mut self,
+        header: &RecordHeader,
+        direction: Direction,
+        payload: &[u8],
+        shared: &mut Shared,
+        outlet: &mut O,
+    ) {
+        let way = &mut self.ways[direction as usize];
         if !std::mem::replace(&mut way.begun, true) {
             way.next = header.offset;
         }
@@ -129,14 +158,6 @@ impl Conn {
         self.feed(direction, payload, header, shared, outlet);
         if header.lost > 0 {
             self.gap(direction, header.lost, header, shared, outlet);
-        }
-        let is_over = match &self.protocol {
-            Protocol::Http1(http) => http.is_over(),
-            Protocol::WebSocket(socket) => socket.is_over(),
-            Protocol::Unknown | Protocol::Http2(_) | Protocol::Ignored => false,
-        };
-        if is_over {
-            self.ignore(outlet);
         }
     }
 

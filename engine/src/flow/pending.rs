@@ -171,6 +171,7 @@ impl Pending {
     }
 
     /// Bytes of the response's body, that came at `now_ns`.
+    #[inline(always)]
     pub fn response_bytes(&mut self, bytes: &[u8], now_ns: u64, shared: &mut Shared) {
         if let (Some(body), Some(draft)) = (&mut self.response_body, &mut self.draft) {
             let (pools, mut reader) = shared.reader(draft);

@@ -120,7 +120,7 @@ impl Recorded {
         let kind = draft.response_head(arena, &ResponseHead { status: self.status, fields: &fields });
         let mut chunks = 0;
         split(kind, &self.response, &mut |name, data| {
-            chunks += usize::from(draft.event(arena, name, &changed(data), scratch, options));
+            chunks += usize::from(draft.event(arena, name, &changed(data), scratch, options).is_chunk);
         });
         match kind {
             BodyKind::Json => draft.response_body(arena, &mut changed(&self.response), scratch, options),

@@ -11,6 +11,7 @@ use super::{
     json::{Extract, Extraction, Json, Scratch, Shape},
     provider,
     route::{self, Target},
+    template::Says,
     trace_context,
     wanted::Watch,
 };
@@ -93,6 +94,16 @@ pub enum Ended {
     Cancelled,
     /// The rest was not captured, so nobody knows.
     Lost,
+}
+
+/// What an event of a stream was found to be.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Seen {
+    /// It carries data, which the time to the first chunk is counted to.
+    pub is_chunk: bool,
+    /// What later ones that are like it will say, if that is known: then a [`Template`](super::Template)
+    /// can be made of it.
+    pub alike: Option<Says>,
 }
 
 /// A call that is being built from an exchange's messages.
@@ -341,8 +352,7 @@ impl<'a> Draft<'a> {
         }
     }
 
-    /// One event of a stream; `data` is not written to. Returns whether it carries data, which the
-    /// time to the first chunk is counted to.
+    /// One event of a stream; `data` is not written to.
     pub fn event(
         &mut self,
         arena: &'a Bump,
@@ -350,16 +360,17 @@ impl<'a> Draft<'a> {
         data: &[u8],
         scratch: &mut Scratch,
         _options: &Options,
-    ) -> bool {
-        let Some(dialect) = self.dialect else { return false };
+    ) -> Seen {
+        let Some(dialect) = self.dialect else { return Seen::default() };
         let data = data.trim_ascii();
         if !name.is_empty() || data.len() <= SHORT_BYTES {
             let is_last = |text: &[u8]| dialect.last_events.iter().any(|last| last.as_bytes() == text);
             self.facts.ended |= is_last(name) || is_last(data) || ends_shortly(dialect, data);
         }
         if data.is_empty() || data == b"[DONE]" {
-            return false;
+            return Seen::default();
         }
+        let is_chunk = name != b"ping";
         if let Some(kind) = exception(name) {
             self.facts.fail(arena, Some(kind));
         } else if dialect.wrapped && name == b"chunk" {
@@ -376,11 +387,13 @@ impl<'a> Draft<'a> {
             }
             scratch.decoded = decoded;
         } else {
-            self.document(arena, dialect, name, data, scratch);
+            let says = self.document(arena, dialect, name, data, scratch);
+            return Seen { is_chunk, alike: says.filter(|_| is_chunk && data.len() > SHORT_BYTES) };
         }
-        name != b"ping"
+        Seen { is_chunk, alike: None }
     }
 
+    /// Reads the document of an event, if it may say something. Tells what others that are like it say.
     fn document(
         &mut self,
         arena: &'a Bump,
@@ -388,19 +401,23 @@ impl<'a> Draft<'a> {
         name: &[u8],
         data: &[u8],
         scratch: &mut Scratch,
-    ) {
+    ) -> Option<Says> {
         let call = &self.facts.call;
         let watch = *self.watch.get_or_insert_with(|| dialect.wanted.watch(call));
-        if name == b"error" || self.status_failed || self.content.is_some() || dialect.wanted.is_in(data, watch) {
-            // What it says may be known from now on.
-            self.watch = None;
-            let _no_json = if self.content.is_some() {
-                scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json))
-            } else {
-                let shape = Plans::of(dialect).event.shape.bounded();
-                scratch.look(data, shape, |json| self.event_json(arena, dialect, name, json))
-            };
+        let is_read_anyway = name == b"error" || self.status_failed || self.content.is_some();
+        if !is_read_anyway && !dialect.wanted.is_in(data, watch) {
+            return Some(Says::Nothing);
         }
+        // What it says may be known from now on.
+        self.watch = None;
+        if self.content.is_some() {
+            scratch.parse_copy(data, |json| self.event_json(arena, dialect, name, json));
+            return None;
+        }
+        let shape = Plans::of(dialect).event.shape.bounded();
+        scratch.look(data, shape, |json| self.event_json(arena, dialect, name, json))?;
+        let besides = dialect.besides_counts.filter(|_| !is_read_anyway && name.is_empty())?;
+        (!besides.is_in(data, besides.watch(&self.facts.call))).then_some(Says::Counts)
     }
 
     fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {
@@ -472,7 +489,7 @@ fn unwrap(message: Json<'_>, to: &mut Vec<u8>) -> Option<()> {
 }
 
 /// An event that is no longer may say nothing but that it is the last.
-const SHORT_BYTES: usize = 64;
+pub(super) const SHORT_BYTES: usize = 64;
 
 /// A short event whose `type` marks the end, for servers that leave out the event's name.
 fn ends_shortly(dialect: &Dialect, data: &[u8]) -> bool {

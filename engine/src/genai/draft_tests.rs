@@ -143,7 +143,7 @@ fn a_long_stream_takes_no_memory() {
         let event = format!(
             r#"{{"id":"{number}","model":"{number}","choices":[{{"index":{number},"finish_reason":"r{number}"}}],"usage":{{"prompt_tokens":{number}}}}}"#
         );
-        assert!(draft.event(&arena, b"", event.as_bytes(), &mut scratch, &options));
+        assert!(draft.event(&arena, b"", event.as_bytes(), &mut scratch, &options).is_chunk);
     }
     assert!(arena.allocated_bytes() - before <= 128 * 1024, "{}", arena.allocated_bytes());
     let call = draft.finish(&arena, Ended::Complete, &options);

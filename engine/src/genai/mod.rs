@@ -24,6 +24,7 @@ mod provider;
 mod route;
 mod skim;
 mod socket;
+mod template;
 mod text;
 mod trace_context;
 mod wanted;
@@ -37,7 +38,8 @@ mod draft_tests;
 #[cfg(test)]
 mod testing;
 
-pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Verdict};
+pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Seen, Verdict};
 pub use json::{Extract, Extraction, Scratch};
 pub use socket::{SocketEvent, Upgrade};
+pub use template::{Says, Template};
 pub use trace_context::{TraceParent, trace_parent};

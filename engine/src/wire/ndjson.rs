@@ -4,6 +4,30 @@ use memchr::memchr;
 
 use crate::limits::{STREAM_BUFFER_KEPT_BYTES, STREAM_EVENT_BYTES_MAX};
 
+/// Receives the lines of a stream.
+pub trait Sink {
+    /// A line.
+    fn line(&mut self, line: &[u8]);
+    /// A line that lies whole in the input, as `sent` with its end.
+    fn whole(&mut self, line: &[u8], _sent: &[u8]) {
+        self.line(line);
+    }
+    /// A line begins at the front of `input`. How many bytes of it are whole lines with their ends that
+    /// don't have to be cut out, because they were taken here.
+    fn taken(&mut self, _input: &[u8]) -> usize {
+        0
+    }
+}
+
+/// A closure as a sink.
+struct Each<F>(F);
+
+impl<F: FnMut(&[u8])> Sink for Each<F> {
+    fn line(&mut self, line: &[u8]) {
+        self.0(line);
+    }
+}
+
 /// Cuts a stream into lines.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -28,17 +52,33 @@ impl Decoder {
 
     /// Takes the next bytes. A line that lies whole in them is handed on as it lies there, without
     /// its end; empty lines are left out.
-    pub fn feed(&mut self, mut input: &[u8], on_line: &mut impl FnMut(&[u8])) {
-        while let Some(at) = memchr(b'\n', input) {
-            let (line, rest) = (&input[..at], &input[at + 1..]);
+    pub fn feed(&mut self, input: &[u8], on_line: &mut impl FnMut(&[u8])) {
+        self.feed_sink(input, &mut Each(on_line));
+    }
+
+    /// What comes next begins a line.
+    #[inline]
+    pub fn is_between_lines(&self) -> bool {
+        self.buffer.is_empty() && !self.skipping
+    }
+
+    /// The same for a sink.
+    pub fn feed_sink(&mut self, mut input: &[u8], sink: &mut impl Sink) {
+        loop {
+            if self.is_between_lines() {
+                input = input.get(sink.taken(input)..).unwrap_or_default();
+            }
+            let Some(at) = memchr(b'\n', input) else { break };
+            let (sent, rest) = input.split_at(at + 1);
+            let line = &sent[..at];
             input = rest;
             if self.skipping {
                 self.skipping = false;
             } else if self.buffer.is_empty() {
-                emit(line, on_line);
+                emit(line, &mut |line| sink.whole(line, sent));
             } else {
                 self.push(line);
-                self.flush(on_line);
+                self.flush(&mut |line| sink.line(line));
             }
         }
         self.push(input);

@@ -28,6 +28,31 @@ pub struct Event<'a> {
     pub id: Option<&'a [u8]>,
 }
 
+/// Receives the events of a stream.
+pub trait Sink {
+    /// An event.
+    fn event(&mut self, event: Event<'_>);
+    /// An event that lies whole in the input, as `sent` with the line ends behind it, and its data in one
+    /// piece at `data_at`.
+    fn whole(&mut self, event: Event<'_>, _sent: &[u8], _data_at: usize) {
+        self.event(event);
+    }
+    /// An event begins at the front of `input`. How many bytes of it are whole events, each with the line
+    /// ends behind it, that don't have to be cut out, because they were taken here.
+    fn taken(&mut self, _input: &[u8]) -> usize {
+        0
+    }
+}
+
+/// A closure as a sink.
+struct Each<F>(F);
+
+impl<F: FnMut(Event<'_>)> Sink for Each<F> {
+    fn event(&mut self, event: Event<'_>) {
+        self.0(event);
+    }
+}
+
 /// Cuts a stream into events.
 #[derive(Debug, Default)]
 pub struct Decoder {
@@ -89,7 +114,18 @@ impl Decoder {
     }
 
     /// Takes the next bytes.
-    pub fn feed(&mut self, mut input: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
+    pub fn feed(&mut self, input: &[u8], on_event: &mut impl FnMut(Event<'_>)) {
+        self.feed_sink(input, &mut Each(on_event));
+    }
+
+    /// What comes next begins an event, and nothing of one has been seen.
+    #[inline]
+    pub fn is_between_events(&self) -> bool {
+        matches!(self.mark, Mark::Past) && !self.after_gap && self.is_fresh()
+    }
+
+    /// Takes the next bytes for a sink.
+    pub fn feed_sink(&mut self, mut input: &[u8], sink: &mut impl Sink) {
         if let Mark::Matched(_) = self.mark {
             input = self.skip_mark(input);
         }
@@ -100,7 +136,7 @@ impl Decoder {
         let mut here = Borrowed::default();
         while !input.is_empty() {
             if self.is_fresh() && here.is_empty() {
-                input = take_usual(input, on_event);
+                input = take_usual(input, sink);
                 if input.is_empty() {
                     break;
                 }
@@ -117,13 +153,15 @@ impl Decoder {
             self.after_cr = input[at] == b'\r';
             input = &input[at + 1..];
             if self.line.is_empty() {
-                self.take_line(line, &mut here, on_event);
+                self.take_line(line, &mut here, sink);
             } else {
                 self.keep_line(line);
-                self.take_kept_line(on_event);
+                self.take_kept_line(sink);
             }
         }
-        self.keep_event(here);
+        if !here.is_empty() {
+            self.keep_event(here);
+        }
     }
 
     /// Bytes are missing here: the event that they were in is dropped. When they begin between two
@@ -141,16 +179,18 @@ impl Decoder {
     /// specification drops it: a stream that was cut off often ends in one. The decoder is new
     /// again afterwards.
     pub fn finish(&mut self, on_event: &mut impl FnMut(Event<'_>)) {
+        let sink = &mut Each(on_event);
         if !self.line.is_empty() {
-            self.take_kept_line(on_event);
+            self.take_kept_line(sink);
         }
-        self.take_line(&[], &mut Borrowed::default(), on_event);
+        self.take_line(&[], &mut Borrowed::default(), sink);
         self.after_cr = false;
         self.after_gap = false;
         self.mark = Mark::default();
     }
 
     /// Nothing of an event has been seen.
+    #[inline]
     fn is_fresh(&self) -> bool {
         self.line.is_empty() && !self.after_cr && !self.skipping && self.event.is_empty()
     }
@@ -171,9 +211,9 @@ impl Decoder {
     }
 
     /// A whole line that lies in the input.
-    fn take_line<'a>(&mut self, line: &'a [u8], here: &mut Borrowed<'a>, on_event: &mut impl FnMut(Event<'_>)) {
+    fn take_line<'a>(&mut self, line: &'a [u8], here: &mut Borrowed<'a>, sink: &mut impl Sink) {
         if line.is_empty() {
-            return self.dispatch(std::mem::take(here), on_event);
+            return self.dispatch(std::mem::take(here), sink);
         }
         if self.skipping {
             return;
@@ -197,22 +237,22 @@ impl Decoder {
     }
 
     /// A whole line that was put together in the buffer.
-    fn take_kept_line(&mut self, on_event: &mut impl FnMut(Event<'_>)) {
+    fn take_kept_line(&mut self, sink: &mut impl Sink) {
         let mut line = std::mem::take(&mut self.line);
         let mut here = Borrowed::default();
-        self.take_line(&line, &mut here, on_event);
+        self.take_line(&line, &mut here, sink);
         self.keep_event(here);
         line.clear();
         line.shrink_to(STREAM_BUFFER_KEPT_BYTES);
         self.line = line;
     }
 
-    fn dispatch(&mut self, here: Borrowed<'_>, on_event: &mut impl FnMut(Event<'_>)) {
+    fn dispatch(&mut self, here: Borrowed<'_>, sink: &mut impl Sink) {
         if !std::mem::take(&mut self.skipping)
             && let Some(data) = here.data.or(self.event.data.as_deref())
         {
             let name = here.name.or(self.event.name.as_deref()).unwrap_or_default();
-            on_event(Event { name, data, id: here.id.or(self.event.id.as_deref()) });
+            sink.event(Event { name, data, id: here.id.or(self.event.id.as_deref()) });
         }
         self.event.clear();
     }
@@ -279,16 +319,18 @@ impl Decoder {
 
 /// Hands on the events at the front that lie whole in the input, as nearly all do, with one line of
 /// data and a name before it at the most. Returns what comes behind them.
-fn take_usual<'a>(mut input: &'a [u8], on_event: &mut impl FnMut(Event<'_>)) -> &'a [u8] {
-    while let Some((event, rest)) = usual(input) {
-        on_event(event);
+fn take_usual<'a>(mut input: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
+    loop {
+        input = input.get(sink.taken(input)..).unwrap_or_default();
+        let Some((event, data_at, rest)) = usual(input) else { return input };
+        sink.whole(event, &input[..input.len() - rest.len()], data_at);
         input = rest;
     }
-    input
 }
 
+/// The event at the front, where its data begins, and the rest behind it.
 #[inline(always)]
-fn usual(input: &[u8]) -> Option<(Event<'_>, &[u8])> {
+fn usual(input: &[u8]) -> Option<(Event<'_>, usize, &[u8])> {
     let (name, rest) = match input.strip_prefix(b"event:") {
         None => (&b""[..], input),
         Some(named) => {
@@ -297,8 +339,9 @@ fn usual(input: &[u8]) -> Option<(Event<'_>, &[u8])> {
         }
     };
     let (data, rest) = line(rest.strip_prefix(b"data:")?)?;
+    let data_at = input.len() - rest.len() - data.len();
     let rest = rest.strip_prefix(b"\n\n").or_else(|| rest.strip_prefix(b"\r\n\r\n"))?;
-    Some((Event { name, data, id: None }, rest))
+    Some((Event { name, data, id: None }, data_at, rest))
 }
 
 /// A field's value up to the line's end, and the rest from there on.

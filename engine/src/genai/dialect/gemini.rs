@@ -7,7 +7,7 @@ use crate::genai::{
     BodyKind,
     facts::{Facts, Rule, Sum, To, rule},
     json::Json,
-    wanted::Wanted,
+    wanted::{Known, Wanted},
 };
 
 pub(super) static DIALECT: Dialect = Dialect {
@@ -22,6 +22,7 @@ pub(super) static DIALECT: Dialect = Dialect {
     event: RESPONSE,
     // Without `alt=sse` a stream is an array that arrives element by element.
     stream: BodyKind::JsonArray,
+    besides_counts: Some(&BESIDES_COUNTS),
     sum: Sum::ReasoningApart,
     content: Some(&content::GEMINI),
     ..plain("gemini", "generate_content", &WANTED)
@@ -119,13 +120,17 @@ fn finish<'a>(facts: &mut Facts<'a>, arena: &'a Bump, index: i64, name: &str) {
 
 static WANTED: Wanted = Wanted::new(
     &["\"finishReason\"", "\"finish_reason\"", "\"usageMetadata\"", "\"usage_metadata\"", "\"error\""],
-    &[
-        ("\"responseId\"", |call| call.response_id.is_some()),
-        ("\"response_id\"", |call| call.response_id.is_some()),
-        ("\"modelVersion\"", |call| call.response_model.is_some()),
-        ("\"model_version\"", |call| call.response_model.is_some()),
-    ],
+    NAMES,
 );
+
+static BESIDES_COUNTS: Wanted = Wanted::new(&["\"finishReason\"", "\"finish_reason\"", "\"error\""], NAMES);
+
+const NAMES: &[(&str, Known)] = &[
+    ("\"responseId\"", |call| call.response_id.is_some()),
+    ("\"response_id\"", |call| call.response_id.is_some()),
+    ("\"modelVersion\"", |call| call.response_model.is_some()),
+    ("\"model_version\"", |call| call.response_model.is_some()),
+];
 
 #[cfg(test)]
 mod tests {

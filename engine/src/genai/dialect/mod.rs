@@ -148,6 +148,9 @@ pub(super) struct Dialect {
     pub event: &'static [Rule],
     /// Keys that make an event worth parsing.
     pub wanted: &'static Wanted,
+    /// The same but for counts in every event of which the latest hold, if there are such. Each of them is
+    /// set and none added up; then of events that differ in texts and counts only the last is read.
+    pub besides_counts: Option<&'static Wanted>,
     /// What marks an event as the stream's last: its name, its `type`, or its whole text.
     pub last_events: &'static [&'static str],
     /// Whether the response is streamed when the request does not say.
@@ -177,6 +180,7 @@ const fn plain(name: &'static str, operation: &'static str, wanted: &'static Wan
         response: &[],
         event: &[],
         wanted,
+        besides_counts: None,
         last_events: &[],
         streams_by_default: false,
         stream: BodyKind::EventStream,

@@ -84,7 +84,23 @@ impl Chunked {
     }
 
     /// Moves on through `input`, as far as the next run of body bytes.
+    #[inline]
     pub fn next<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, Malformed> {
+        if input.is_empty() {
+            return Ok(Step::More);
+        }
+        // Most chunks are an event each, and lie whole in the input: nothing changes by them.
+        if let State::Size { digits: 0, .. } = self.state
+            && let Some((data, rest)) = whole_chunk(input)
+        {
+            *input = rest;
+            return Ok(Step::Data(data));
+        }
+        self.next_piece(input)
+    }
+
+    #[inline(never)]
+    fn next_piece<'a>(&mut self, input: &mut &'a [u8]) -> Result<Step<'a>, Malformed> {
         while let Some((&byte, rest)) = input.split_first() {
             let (state, used) = match self.state {
                 State::Data { remaining } => {
@@ -93,6 +109,11 @@ impl Chunked {
                     let remaining = remaining - here as u64;
                     self.state = if remaining == 0 { State::DataEnd } else { State::Data { remaining } };
                     *input = rest;
+                    // So that the next chunk is at the front, if there is one.
+                    if let (State::DataEnd, Some(rest)) = (self.state, rest.strip_prefix(b"\r\n")) {
+                        self.state = CHUNK_START;
+                        *input = rest;
+                    }
                     return Ok(Step::Data(data));
                 }
                 State::Size { digits: 0, .. } if let Some((size, used)) = usual_size(input) => (data(size), used),
@@ -163,13 +184,25 @@ impl Chunked {
     }
 }
 
+/// The chunk at the front, when all of it is there with the line end behind it, and what follows it.
+#[inline(always)]
+fn whole_chunk(input: &[u8]) -> Option<(&[u8], &[u8])> {
+    let (size, used) = usual_size(input)?;
+    let (data, rest) = input.get(used..)?.split_at_checked(usize::try_from(size).ok()?)?;
+    // The last one has no data.
+    Some((data, rest.strip_prefix(b"\r\n").filter(|_| size > 0)?))
+}
+
 /// The size line at the front, when it is whole and nothing but digits: its size and length.
-#[inline]
+#[inline(always)]
 fn usual_size(input: &[u8]) -> Option<(u64, usize)> {
     let mut size = 0;
     let mut digits = 0;
-    while let Some(digit) = char::from(*input.get(digits)?).to_digit(16) {
-        size = size << 4 | u64::from(digit);
+    loop {
+        match DIGITS[usize::from(*input.get(digits)?)] {
+            NO_DIGIT => break,
+            digit => size = size << 4 | u64::from(digit),
+        }
         digits += 1;
         if digits > USUAL_DIGITS_MAX {
             return None;
@@ -177,6 +210,21 @@ fn usual_size(input: &[u8]) -> Option<(u64, usize)> {
     }
     (digits > 0 && input.get(digits..digits + 2)? == b"\r\n").then_some((size, digits + 2))
 }
+
+const NO_DIGIT: u8 = u8::MAX;
+
+/// What each byte is as a hexadecimal digit.
+static DIGITS: [u8; 256] = {
+    let mut table = [NO_DIGIT; 256];
+    let mut byte = 0;
+    while byte < 256 {
+        if let Some(digit) = char::to_digit(byte as u8 as char, 16) {
+            table[byte] = digit as u8;
+        }
+        byte += 1;
+    }
+    table
+};
 
 fn data(size: u64) -> State {
     if size == 0 { State::Trailer } else { State::Data { remaining: size } }

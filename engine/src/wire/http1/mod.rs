@@ -400,6 +400,7 @@ impl Decoder {
         }
     }
 
+    #[inline(always)]
     fn feed_chunked<'a>(&mut self, mut input: &'a [u8], sink: &mut impl Sink) -> &'a [u8] {
         let State::Chunked(chunked) = &mut self.state else { return input };
         loop {
