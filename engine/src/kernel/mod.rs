@@ -10,10 +10,14 @@ pub mod select;
 pub mod sites;
 pub mod sockets;
 pub mod study;
+pub mod uprobes;
 pub mod wanted;
 pub mod watch;
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use agentsight_abi::{
     Config, DropCause, Tally, Total,
@@ -23,10 +27,15 @@ use agentsight_abi::{
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
-    programs::{Program, TracePoint, UProbe},
+    programs::TracePoint,
 };
 
-use self::{requirements::Missing, select::Selection};
+use self::{
+    families::Placement,
+    requirements::Missing,
+    select::Selection,
+    uprobes::{Link, Uprobes},
+};
 use crate::{
     ring::Ring,
     sys::{perf_event, tracefs::Tracepoint},
@@ -54,6 +63,26 @@ pub enum Error {
     /// A program didn't pass the verifier, or can't be attached.
     #[error("the kernel refused a capture program: {0}")]
     Program(#[from] aya::programs::ProgramError),
+    /// A program for functions didn't pass the verifier.
+    #[error("the kernel refused the capture program `{program}`: {source}\n{log}")]
+    Verifier {
+        /// The program.
+        program: String,
+        /// What bpf(2) says.
+        source: std::io::Error,
+        /// What the verifier says.
+        log: String,
+    },
+    /// A program can't be put on a function.
+    #[error("`{program}` at offset {offset:#x} of the file: {source}")]
+    Place {
+        /// The program.
+        program: &'static str,
+        /// Offset in the file.
+        offset: u64,
+        /// What bpf(2) says.
+        source: std::io::Error,
+    },
     /// A map can't be made or used.
     #[error("a map of the capture programs: {0}")]
     Map(#[from] aya::maps::MapError),
@@ -82,6 +111,7 @@ pub enum Error {
 /// The loaded programs and their maps.
 pub struct Kernel {
     ebpf: Ebpf,
+    uprobes: Uprobes,
     /// Runs the fork program as long as it is open.
     _fork: Option<OwnedFd>,
     /// The inner maps, which the kernel keeps, and which are mapped by the rings.
@@ -121,14 +151,9 @@ impl Kernel {
             .map_max_entries("RINGS", cpus)
             .load(OBJECT)?;
         let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
-        // All that families can place, so that placing never waits for the verifier.
-        for (_, program) in ebpf.programs_mut() {
-            if let Program::UProbe(program) = program {
-                program.load()?;
-            }
-        }
+        let uprobes = Uprobes::load(&mut ebpf, OBJECT)?;
         let fork = fork.map(|fork| attach_fork(&mut ebpf, &fork)).transpose()?;
-        let mut kernel = Self { ebpf, _fork: fork, ring_maps, ring_bytes };
+        let mut kernel = Self { ebpf, uprobes, _fork: fork, ring_maps, ring_bytes };
         kernel.select(selection)?;
         Ok(kernel)
     }
@@ -165,12 +190,12 @@ impl Kernel {
         sockets::detach(&mut self.ebpf);
     }
 
-    /// A program that attaches to functions.
+    /// Puts programs on functions of a file.
     ///
     /// # Errors
-    /// When the object has no such program.
-    pub fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, Error> {
-        uprobe(&mut self.ebpf, name)
+    /// What the kernel refused; then none is on it.
+    pub fn attach(&mut self, file: &File, placements: &[Placement]) -> Result<Vec<Link>, Error> {
+        self.uprobes.attach(&mut self.ebpf, file, placements)
     }
 
     /// Adds a cgroup, by its path in the v2 hierarchy, to those that are chosen.
@@ -309,11 +334,6 @@ impl Verdicts {
     pub fn ignore(&mut self, conn: u64) {
         let _ = self.0.insert(conn, agentsight_abi::verdict::IGNORE, 0);
     }
-}
-
-fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, Error> {
-    let program = ebpf.program_mut(name).ok_or(Error::Object("a program for a probed function"))?;
-    Ok(program.try_into()?)
 }
 
 fn make_rings(ebpf: &mut Ebpf, cpus: u32, bytes: usize) -> Result<Vec<MapData>, Error> {
