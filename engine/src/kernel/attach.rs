@@ -309,7 +309,7 @@ impl Attacher {
             }
             keep
         });
-        uprobes::detach(links);
+        uprobes::detach_beside(links);
         detached
     }
 

@@ -105,6 +105,14 @@ pub fn detach(links: Vec<Link>) {
     each(links, threads.min(DETACHING_THREADS), drop);
 }
 
+/// The same on a thread beside, so that nobody waits for the kernel.
+pub fn detach_beside(links: Vec<Link>) {
+    if !links.is_empty() {
+        // Without a thread they are dropped here, one after the other.
+        let _ = thread::Builder::new().name("agentsight-off".to_owned()).spawn(|| detach(links));
+    }
+}
+
 /// Hands every item to `work`, on some threads at once.
 fn each<T: Send>(items: Vec<T>, threads: usize, work: impl Fn(T) + Sync) {
     let items = Mutex::new(items.into_iter());
