@@ -29,6 +29,7 @@ use crate::{
     sys::{
         clock::UnixOffset,
         process::{self, MappedFile},
+        spawn,
         wait::{Waiter, Waker},
     },
     worker::{Control, Duty, Worker},
@@ -115,6 +116,7 @@ impl Capture {
         if let Some(remark) = requirements::remark() {
             log(remark);
         }
+        spawn::raise_open_files();
         let layout = settings
             .plain
             .then(sockets::layout)
