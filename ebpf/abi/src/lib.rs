@@ -8,6 +8,7 @@ pub mod config;
 pub mod first_bytes;
 pub mod gnutls;
 pub mod go;
+pub mod pid;
 pub mod pieces;
 pub mod pressure;
 pub mod record;
@@ -23,7 +24,7 @@ pub use tally::{DropCause, Tally, Total};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnKey {
-    /// The process, as the host numbers it.
+    /// The process, as the engine numbers it ([`pid`]).
     pub tgid: u32,
     /// Zero; map keys are compared byte for byte.
     pub pad: u32,

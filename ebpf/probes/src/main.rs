@@ -14,6 +14,7 @@ mod go;
 mod helpers;
 mod maps;
 mod nspr;
+mod pid;
 mod process;
 mod select;
 mod sock;

@@ -4,6 +4,7 @@ pub mod attach;
 pub mod btf;
 pub mod families;
 pub mod image;
+pub mod pids;
 pub mod placing;
 pub mod requirements;
 pub mod select;
@@ -22,12 +23,13 @@ use std::{
 use agentsight_abi::{
     Config, DropCause, Tally, Total,
     config::filter,
+    pid::PidLayout,
     socket::{SocketLayout, traits},
 };
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
-    programs::TracePoint,
+    programs::{RawTracePoint, TracePoint},
 };
 
 use self::{
@@ -121,7 +123,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads everything; nothing is attached to a library or to sockets yet. `layout` is that of this
-    /// kernel, or all zero when sockets are not to be looked at.
+    /// kernel, or all zero when sockets are not to be looked at; `pids` says how processes are numbered.
     ///
     /// # Errors
     /// What is missing, by name and with the remedy, or what the kernel refused.
@@ -130,29 +132,37 @@ impl Kernel {
         ring_bytes: usize,
         follow_children: bool,
         layout: &SocketLayout,
+        pids: &PidLayout,
     ) -> Result<Self, Error> {
         requirements::check()?;
-        let fork = follow_children
+        let in_first_namespace = pids.namespace == 0;
+        let fork = (follow_children && in_first_namespace)
             .then(|| Tracepoint::find("sched", "sched_process_fork"))
             .transpose()
             .map_err(Error::Fork)?;
         let mut config = Config { engine_tgid: std::process::id(), filters: selection.filters(), ..Config::default() };
-        if let Some(fork) = &fork {
+        if follow_children {
             config.filters |= filter::FOLLOW;
+        }
+        if let Some(fork) = &fork {
             config.fork_child_pid_offset =
                 fork.offset("child_pid").ok_or_else(|| Error::Fork(std::io::ErrorKind::NotFound.into()))?;
         }
-        let layout_words = sockets::words(layout);
+        let (layout_words, pid_words) = (sockets::words(layout), pids::words(pids));
         let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.pad];
         let cpus = cpu_count();
         let mut ebpf = EbpfLoader::new()
             .override_global("CONFIG", &words, true)
             .override_global("LAYOUT", &layout_words, true)
+            .override_global("PIDS", &pid_words, true)
             .map_max_entries("RINGS", cpus)
             .load(OBJECT)?;
         let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
         let uprobes = Uprobes::load(&mut ebpf, OBJECT)?;
         let fork = fork.map(|fork| attach_fork(&mut ebpf, &fork)).transpose()?;
+        if follow_children && !in_first_namespace {
+            attach_fork_inside(&mut ebpf)?;
+        }
         let mut kernel = Self { ebpf, uprobes, _fork: fork, ring_maps, ring_bytes };
         kernel.select(selection)?;
         Ok(kernel)
@@ -359,6 +369,15 @@ fn attach_fork(ebpf: &mut Ebpf, fork: &Tracepoint) -> Result<OwnedFd, Error> {
     let program: &mut TracePoint = program.try_into()?;
     program.load()?;
     perf_event::attach_tracepoint(fork.id, program.fd()?.as_fd()).map_err(Error::Fork)
+}
+
+/// The program stays attached until the object is dropped.
+fn attach_fork_inside(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let program = ebpf.program_mut("process_fork_inside").ok_or(Error::Object("process_fork_inside"))?;
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load()?;
+    program.attach("sched_process_fork")?;
+    Ok(())
 }
 
 /// CPUs that this machine may ever have online.

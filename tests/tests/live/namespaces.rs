@@ -31,7 +31,7 @@ impl Scene {
         fs::write(&told, plan(&live, "calls", &wanted).to_string()).expect("a plan");
         let client = root().join("tests/clients/plain.py");
         let [go_text, client, told] = [&go, &client, &told].map(|path| path.display());
-        let script = format!("until [ -e {go_text} ]; do sleep 0.05; done; exec python3 {client} < {told}");
+        let script = format!("until [ -e {go_text} ]; do sleep 0.05; done; exec python3 {client} < {told} > /dev/null");
         Some(Self { live, wanted, go, script })
     }
 
