@@ -12,14 +12,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use agentsight_abi::{DropCause, Total as KernelTotal, config::filter};
+use agentsight_abi::{DropCause, Total as KernelTotal, config::filter, pid::PidLayout};
 
 use crate::{
     kernel::{
         Error, Kernel, Tallies,
         attach::{Attached, Attacher, system_libraries},
         findings::Findings,
-        requirements,
+        pids,
         select::Selection,
         sockets,
         wanted::Search,
@@ -32,6 +32,7 @@ use crate::{
         clock::UnixOffset,
         memory,
         process::{self, MappedFile},
+        spawn,
         wait::{Waiter, Waker},
     },
     worker::{Control, Duty, Worker},
@@ -48,6 +49,9 @@ const ENDING_LOOK: Duration = Duration::from_millis(5);
 const SETTLING_MAX: Duration = Duration::from_secs(2);
 /// A process that still lives so long after one of its threads ended is not ending.
 const ENDING_MAX: Duration = Duration::from_millis(500);
+
+/// What gives names to all processes.
+const SHARE_PIDS: &str = "share the host's (docker run --pid=host, or hostPID: true)";
 
 /// What to capture.
 pub struct Settings {
@@ -115,9 +119,18 @@ impl Capture {
         log: &Log,
         mut duty: impl FnMut(usize, Arc<Mutex<crate::kernel::Verdicts>>) -> Duty,
     ) -> Result<(Self, Started), Error> {
-        if let Some(remark) = requirements::remark() {
-            log.warn(remark);
+        let pids = pids::layout().unwrap_or_else(|error| {
+            log.warn(&format!(
+                "this is a pid namespace of its own, and processes can't be translated to it: {error}; processes \
+                 have no names, --pid and a command after -- choose nothing, and this program's own export is \
+                 captured too; {SHARE_PIDS}"
+            ));
+            PidLayout::default()
+        });
+        if pids.namespace != 0 {
+            log.warn(&format!("processes outside of this pid namespace have no names; {SHARE_PIDS}"));
         }
+        spawn::raise_open_files();
         let layout = settings.plain.then(sockets::layout).and_then(|layout| {
             layout.inspect_err(|error| log.warn(&format!("plain HTTP is not captured: {error}"))).ok()
         });
@@ -126,6 +139,7 @@ impl Capture {
             settings.ring_bytes,
             settings.follow_children,
             &layout.unwrap_or_default(),
+            &pids,
         )?;
         let verdicts = Arc::new(Mutex::new(kernel.take_verdicts()?));
         // From here on no mapping is missed; those before are found by looking.

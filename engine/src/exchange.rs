@@ -145,7 +145,8 @@ pub struct TraceContext {
 /// The observed process, as far as it was known when its connection was first seen.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Process {
-    /// `process.pid`, the host's view.
+    /// `process.pid`, as this program's pid namespace numbers it, and where it has no number there as the
+    /// host does.
     pub pid: u32,
     /// `process.executable.name`.
     pub executable: Option<String>,

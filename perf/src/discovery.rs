@@ -19,6 +19,8 @@ use libloading::{Library, Symbol};
 
 /// A probe that takes longer is counted as missing.
 const ATTACH_DURATION_MAX: Duration = Duration::from_secs(5);
+/// So many in a row, and the rest won't come either.
+const MISSING_MAX: usize = 3;
 
 /// Flags of `discovery`.
 #[derive(Args)]
@@ -55,11 +57,18 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let original = byte(code(&first)?);
     let mut engine = start(options)?;
     let mut micros = Vec::with_capacity(copies.len());
-    let mut missing = 0;
+    let (mut missing, mut in_a_row) = (0, 0);
     for copy in &copies {
         match attached_after(copy, original)? {
-            Some(after) => micros.push(after.as_micros()),
-            None => missing += 1,
+            Some(after) => {
+                micros.push(after.as_micros());
+                in_a_row = 0;
+            }
+            None => (missing, in_a_row) = (missing + 1, in_a_row + 1),
+        }
+        if in_a_row == MISSING_MAX {
+            eprintln!("{MISSING_MAX} libraries in a row got no probes: the rest is left out");
+            break;
         }
         thread::sleep(Duration::from_millis(options.pause));
     }

@@ -16,6 +16,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -113,6 +114,19 @@ static size_t receive_all(SSL *ssl, int fd, int *status) {
     return total;
 }
 
+/* The file where nothing of it was ever touched: none of its pages is in this process yet, and if the file
+ * system allows it none is in memory. */
+static char *map(const char *path, size_t *length) {
+    int fd = open(path, O_RDONLY);
+    off_t end = lseek(fd, 0, SEEK_END);
+    if (fd < 0 || end <= 0 || fsync(fd) < 0 || posix_fadvise(fd, 0, 0, POSIX_FADV_DONTNEED)) fail(path);
+    *length = (size_t)end;
+    char *data = mmap(NULL, *length, PROT_READ, MAP_PRIVATE, fd, 0);
+    if (data == MAP_FAILED || madvise(data, *length, MADV_RANDOM) < 0) fail("mmap");
+    close(fd);
+    return data;
+}
+
 static char *load(const char *path, size_t *length) {
     FILE *file = fopen(path, "rb");
     if (!file || fseek(file, 0, SEEK_END)) fail(path);
@@ -127,7 +141,7 @@ static char *load(const char *path, size_t *length) {
 int main(int argc, char **argv) {
     if (argc < 4) return 2;
     const char *mode = argv[1];
-    int clearing = !strcmp(mode, "clear");
+    int clearing = !strcmp(mode, "clear"), mapping = !strcmp(mode, "mapped");
     partial = !strcmp(mode, "partial") || !strcmp(mode, "ex-partial");
     nonblocking = partial || !strcmp(mode, "retry");
     with_ex = !strncmp(mode, "ex", 2);
@@ -141,7 +155,7 @@ int main(int argc, char **argv) {
     for (int i = 3; i < argc; i++) {
         size_t length;
         int status;
-        char *data = load(argv[i], &length);
+        char *data = mapping ? map(argv[i], &length) : load(argv[i], &length);
         int fd = dial(atoi(argv[2]));
         if (ssl && clearing) {
             if (SSL_clear(ssl) != 1) fail("SSL_clear");
@@ -159,7 +173,8 @@ int main(int argc, char **argv) {
         SSL_shutdown(ssl);
         close(fd);
         if (!clearing) SSL_free(ssl);
-        free(data);
+        if (mapping) munmap(data, length);
+        else free(data);
     }
     return 0;
 }

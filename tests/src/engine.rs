@@ -66,9 +66,21 @@ impl Engine {
 
     /// Starts `agentsight` with `arguments`, the first of which is a subcommand that knows `--stats`.
     pub fn spawn(folder: &Path, arguments: &[&str]) -> Self {
+        Self::spawn_command(folder, Command::new(agentsight()), arguments)
+    }
+
+    /// The same by `launcher`, a command that becomes the program that its further arguments name.
+    pub fn spawn_by(folder: &Path, launcher: &[&str], arguments: &[&str]) -> Self {
+        let (program, own) = launcher.split_first().expect("a program");
+        let mut command = Command::new(program);
+        command.args(own).arg(agentsight());
+        Self::spawn_command(folder, command, arguments)
+    }
+
+    fn spawn_command(folder: &Path, mut command: Command, arguments: &[&str]) -> Self {
         let stats = folder.join("stats.json");
         let (subcommand, arguments) = arguments.split_first().expect("a subcommand");
-        let mut child = Command::new(agentsight())
+        let mut child = command
             .arg(subcommand)
             .arg("--stats")
             .arg(&stats)

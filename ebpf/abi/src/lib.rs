@@ -8,6 +8,7 @@ pub mod config;
 pub mod first_bytes;
 pub mod gnutls;
 pub mod go;
+pub mod pid;
 pub mod pieces;
 pub mod pressure;
 pub mod record;
@@ -23,7 +24,7 @@ pub use tally::{DropCause, Tally, Total};
 #[repr(C)]
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct ConnKey {
-    /// The process, as the host numbers it.
+    /// The process, as the engine numbers it ([`pid`]).
     pub tgid: u32,
     /// Zero; map keys are compared byte for byte.
     pub pad: u32,
@@ -31,11 +32,25 @@ pub struct ConnKey {
     pub ssl: u64,
 }
 
+/// Bits of a connection's number that count, and those above them that name a CPU: Linux has up to 8192.
+const COUNT_BITS: u32 = 29;
+const CPU_BITS: u32 = 13;
+
+/// The number of a connection that `thread` was the first to see, on `cpu`, when that CPU had counted to
+/// `count`. Threads that interrupt each other may have counted to the same.
+#[inline(always)]
+pub fn conn_id(thread: u32, cpu: u32, count: u64) -> u64 {
+    // Thread ids have 22 bits, PID_MAX_LIMIT in linux/threads.h.
+    (thread as u64) << (CPU_BITS + COUNT_BITS)
+        | ((cpu as u64) & ((1 << CPU_BITS) - 1)) << COUNT_BITS
+        | count & ((1 << COUNT_BITS) - 1)
+}
+
 /// What the kernel remembers of a connection.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Conn {
-    /// Unique among all connections of a run: the CPU that first saw it and that CPU's count.
+    /// Unique among all connections of a run, by [`conn_id`].
     pub id: u64,
     /// Bytes transferred so far, by [`Direction`].
     pub offset: [u64; 2],

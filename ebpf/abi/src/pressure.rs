@@ -44,7 +44,7 @@ pub fn next(step: u32, filled: u64, capacity: u64) -> u32 {
     if asked > kept { asked } else { kept }
 }
 
-/// Whether a connection is among those that are kept at [`SAMPLED`]. Its number counts the
+/// Whether a connection is among those that are kept at [`SAMPLED`]. The end of its number counts the
 /// connections of a CPU, so any of them is as likely.
 #[inline(always)]
 pub fn is_sampled(conn: u64) -> bool {
@@ -77,7 +77,7 @@ mod tests {
 
     #[test]
     fn some_connections_are_kept() {
-        let kept = (1..=1000).filter(|&number| is_sampled(3 << 48 | number)).count();
+        let kept = (1..=1000).filter(|&count| is_sampled(crate::conn_id(4711, 3, count))).count();
         assert_eq!(kept as u64, 1000 / SAMPLED_OF);
     }
 }

@@ -19,12 +19,13 @@ use crate::{
     emit,
     helpers::{now_ns, this_cpu},
     maps::{CONNS, RINGS, TRANSPORTS, VERDICTS, count, count_drop, next_conn_id, sees_sockets},
+    pid,
 };
 
 /// The key of the calling process's connection `ssl`.
 #[inline(always)]
 pub fn key(ssl: u64) -> ConnKey {
-    ConnKey { tgid: (bpf_get_current_pid_tgid() >> 32) as u32, pad: 0, ssl }
+    ConnKey { tgid: pid::tgid(), pad: 0, ssl }
 }
 
 /// True when calls on this connection are not to be looked at any more.
@@ -306,14 +307,13 @@ pub unsafe fn write_open_info(place: *mut OpenInfo, transport: u32) {
 /// A header for a record of this connection by the calling thread.
 #[inline(always)]
 pub fn header(conn: &Conn, kind: Kind, direction: Direction, ktime_ns: u64) -> RecordHeader {
-    let pid_tgid = bpf_get_current_pid_tgid();
     RecordHeader {
         conn: conn.id,
         ktime_ns,
         offset: 0,
         lost: 0,
-        tgid: (pid_tgid >> 32) as u32,
-        tid: pid_tgid as u32,
+        tgid: pid::tgid(),
+        tid: bpf_get_current_pid_tgid() as u32,
         len: 0,
         kind: kind as u8,
         direction: direction as u8,

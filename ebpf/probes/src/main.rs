@@ -3,6 +3,7 @@
 //! A call's arguments are stashed on entry, and what was really transferred is copied on return.
 //! The programs are maps, bounds and hand-off; what can be decided without the kernel lives in
 //! `agentsight-abi`, where the host tests it.
+#![feature(asm_experimental_arch)]
 #![no_std]
 #![no_main]
 
@@ -13,6 +14,7 @@ mod go;
 mod helpers;
 mod maps;
 mod nspr;
+mod pid;
 mod process;
 mod select;
 mod sock;

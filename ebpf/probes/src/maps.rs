@@ -1,13 +1,16 @@
 //! Every map, and the counters.
 
+use core::arch::asm;
+
 use agentsight_abi::{
-    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, RINGS_MAX, Tally, Total,
+    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, RINGS_MAX, Tally, Total, conn_id,
     socket::{Batch, Endpoints, SOCKETS_MAX, Socket, SocketLayout, TRANSPORTS_MAX},
     tally::TALLIES,
 };
 use aya_ebpf::{
     bindings::BPF_F_NO_COMMON_LRU,
     btf_maps::{Array, ArrayOfMaps, HashMap, LruHashMap, PerCpuArray, RingBuf},
+    helpers::bpf_get_current_pid_tgid,
     macros::btf_map,
 };
 
@@ -136,15 +139,16 @@ fn add(index: u32, bytes: u64) {
     }
 }
 
-/// A number for a connection first seen on `cpu`, unique among all CPUs and never 0.
+/// A number for a connection that the calling thread has seen first on `cpu`, unique and never 0.
 #[inline(always)]
 pub fn next_conn_id(cpu: u32) -> u64 {
-    match CONN_COUNT.get_ptr_mut(0) {
-        // SAFETY: this CPU's slot, which the lookup found.
-        Some(count) => unsafe {
-            *count += 1;
-            (cpu as u64) << 48 | *count & 0xffff_ffff_ffff
-        },
-        None => 0,
-    }
+    let Some(count) = CONN_COUNT.get_ptr_mut(0) else { return 0 };
+    // SAFETY: this CPU's slot, which the lookup found. Another thread may come in between, but nothing of
+    // this one, so that the two don't get the same number though they may read the same count. Counting
+    // and reading in one instruction would need Linux 5.12.
+    let count = unsafe {
+        asm!("lock *(u64 *)({count} + 0) += {one}", count = in(reg) count, one = in(reg) 1_u64, options(nostack));
+        core::ptr::read_volatile(count)
+    };
+    conn_id(bpf_get_current_pid_tgid() as u32, cpu, count)
 }

@@ -2,16 +2,19 @@
 
 use agentsight_abi::{CGROUP_DEPTH_MAX, config::filter};
 use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id,
+    bpf_get_current_comm, bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id,
 };
 
-use crate::maps::{FILTER_CGROUPS, FILTER_COMMS, FILTER_TGIDS, FILTER_UIDS, config};
+use crate::{
+    maps::{FILTER_CGROUPS, FILTER_COMMS, FILTER_TGIDS, FILTER_UIDS, config},
+    pid,
+};
 
 /// True when the calling process passes every filter. Without filters this costs two comparisons.
 #[inline(always)]
 pub fn selected() -> bool {
     let config = config();
-    let tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+    let tgid = pid::tgid();
     if tgid == config.engine_tgid {
         return false;
     }

@@ -31,6 +31,7 @@ use crate::{
     emit,
     helpers::{now_ns, this_cpu},
     maps::{RINGS, SOCKETS, TRANSPORTS, count, count_drop, next_conn_id},
+    pid,
     select::selected,
     sock,
     source::{Source, batch_failed, source},
@@ -129,7 +130,7 @@ fn transferred(sk: u64, socket: &mut Socket, direction: Direction, from: Source,
     if conn.id == 0 {
         conn.home = this_cpu();
         conn.id = next_conn_id(conn.home);
-        conn.tgid = (bpf_get_current_pid_tgid() >> 32) as u32;
+        conn.tgid = pid::tgid();
     }
     let way = (direction as usize) & 1;
     let offset = conn.offset[way];

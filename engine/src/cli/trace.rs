@@ -101,6 +101,7 @@ fn start_command(running: &Running, options: &Options) -> anyhow::Result<Child> 
     let (program, arguments) = options.command.split_first().expect("there is a command");
     let mut command = Command::new(program);
     command.args(arguments);
+    spawn::with_open_files_as_before(&mut command);
     spawn::as_invoking_user(&mut command);
     command.spawn().with_context(|| format!("can't run {}", program.to_string_lossy()))
 }

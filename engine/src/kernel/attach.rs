@@ -3,20 +3,19 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs::{self, File, Metadata},
-    os::{fd::AsRawFd as _, unix::fs::MetadataExt as _},
+    os::unix::fs::MetadataExt as _,
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
 
-use aya::programs::uprobe::{UProbeLink, UProbeScope};
-
 use super::{
     Error, Kernel,
-    families::{self, Effort, Finding, Placement},
+    families::{self, Effort, Finding},
     findings::{Findings, Identity},
     image::{self, examine},
     placing::cheaper,
     study::{Studied, Study, Subject, is_worthwhile, study},
+    uprobes::{self, Link},
 };
 use crate::sys::{
     process::{self, MappedFile},
@@ -54,8 +53,7 @@ struct Target {
     path: PathBuf,
     /// Functions that probes are on; none while the file waits to be studied.
     functions: usize,
-    /// Detach when dropped.
-    links: Vec<UProbeLink>,
+    links: Vec<Link>,
     users: HashSet<u32>,
     /// Chosen by the user or a system library: stays attached without users.
     pinned: bool,
@@ -283,9 +281,7 @@ impl Attacher {
         } else if with_probes >= TARGETS_MAX && target.functions == 0 {
             Attached::TooMany { path }
         } else {
-            // The descriptor names the very file that was looked at, whatever its path leads to now.
-            let exact = PathBuf::from(format!("/proc/self/fd/{}", opened.as_raw_fd()));
-            match links(kernel, &exact, &cheaper(opened, found.placements)) {
+            match kernel.attach(opened, &cheaper(opened, found.placements)) {
                 Ok(links) => {
                     target.links.extend(links);
                     target.functions += found.functions;
@@ -343,7 +339,7 @@ impl Attacher {
 
     /// Takes the probes off files that nothing has mapped for a while. Returns their paths.
     pub fn detach_unused(&mut self, now: Instant) -> Vec<PathBuf> {
-        let mut detached = Vec::new();
+        let (mut detached, mut links) = (Vec::new(), Vec::new());
         self.targets.retain(|id, target| {
             let unused = target.unused_since.is_some_and(|since| now.duration_since(since) >= LINGER);
             // Events may have been lost, so the table is not believed without a look.
@@ -354,9 +350,11 @@ impl Attacher {
             };
             if !keep && target.functions > 0 {
                 detached.push(target.path.clone());
+                links.append(&mut target.links);
             }
             keep
         });
+        uprobes::detach_beside(links);
         detached
     }
 
@@ -368,7 +366,7 @@ impl Attacher {
 
     /// Takes all probes off.
     pub fn detach_all(&mut self) {
-        self.targets.clear();
+        uprobes::detach(self.targets.drain().flat_map(|(_, target)| target.links).collect());
         self.backlog.clear();
     }
 }
@@ -397,16 +395,6 @@ fn users_of(id: FileId) -> HashSet<u32> {
             process::executable_mappings(pid).iter().any(|file| FileId { device: file.device, inode: file.inode } == id)
         })
         .collect()
-}
-
-fn links(kernel: &mut Kernel, path: &Path, placements: &[Placement]) -> Result<Vec<UProbeLink>, Error> {
-    let mut links = Vec::with_capacity(placements.len());
-    for placement in placements {
-        let program = kernel.uprobe(placement.program)?;
-        let id = program.attach(placement.offset, path, UProbeScope::AllProcesses)?;
-        links.push(program.take_link(id)?);
-    }
-    Ok(links)
 }
 
 /// What files of TLS libraries are called; others are found when something maps them.

@@ -7,29 +7,40 @@ pub mod exercise;
 pub mod families;
 pub mod findings;
 pub mod image;
+pub mod pids;
 pub mod placing;
 pub mod requirements;
 pub mod select;
 pub mod sites;
 pub mod sockets;
 pub mod study;
+pub mod uprobes;
 pub mod wanted;
 pub mod watch;
 
-use std::os::fd::{AsFd as _, OwnedFd};
+use std::{
+    fs::File,
+    os::fd::{AsFd as _, OwnedFd},
+};
 
 use agentsight_abi::{
     Config, DropCause, Tally, Total,
     config::filter,
+    pid::PidLayout,
     socket::{SocketLayout, traits},
 };
 use aya::{
     Ebpf, EbpfLoader,
     maps::{ArrayOfMaps, HashMap, Map, MapData, PerCpuArray},
-    programs::{Program, TracePoint, UProbe},
+    programs::{RawTracePoint, TracePoint},
 };
 
-use self::{requirements::Missing, select::Selection};
+use self::{
+    families::Placement,
+    requirements::Missing,
+    select::Selection,
+    uprobes::{Link, Uprobes},
+};
 use crate::{
     ring::Ring,
     sys::{perf_event, tracefs::Tracepoint},
@@ -57,6 +68,26 @@ pub enum Error {
     /// A program didn't pass the verifier, or can't be attached.
     #[error("the kernel refused a capture program: {0}")]
     Program(#[from] aya::programs::ProgramError),
+    /// A program for functions didn't pass the verifier.
+    #[error("the kernel refused the capture program `{program}`: {source}\n{log}")]
+    Verifier {
+        /// The program.
+        program: String,
+        /// What bpf(2) says.
+        source: std::io::Error,
+        /// What the verifier says.
+        log: String,
+    },
+    /// A program can't be put on a function.
+    #[error("`{program}` at offset {offset:#x} of the file: {source}")]
+    Place {
+        /// The program.
+        program: &'static str,
+        /// Offset in the file.
+        offset: u64,
+        /// What bpf(2) says.
+        source: std::io::Error,
+    },
     /// A map can't be made or used.
     #[error("a map of the capture programs: {0}")]
     Map(#[from] aya::maps::MapError),
@@ -85,6 +116,7 @@ pub enum Error {
 /// The loaded programs and their maps.
 pub struct Kernel {
     ebpf: Ebpf,
+    uprobes: Uprobes,
     /// Runs the fork program as long as it is open.
     _fork: Option<OwnedFd>,
     /// The inner maps, which the kernel keeps, and which are mapped by the rings.
@@ -94,7 +126,7 @@ pub struct Kernel {
 
 impl Kernel {
     /// Loads everything; nothing is attached to a library or to sockets yet. `layout` is that of this
-    /// kernel, or all zero when sockets are not to be looked at.
+    /// kernel, or all zero when sockets are not to be looked at; `pids` says how processes are numbered.
     ///
     /// # Errors
     /// What is missing, by name and with the remedy, or what the kernel refused.
@@ -103,35 +135,38 @@ impl Kernel {
         ring_bytes: usize,
         follow_children: bool,
         layout: &SocketLayout,
+        pids: &PidLayout,
     ) -> Result<Self, Error> {
         requirements::check()?;
-        let fork = follow_children
+        let in_first_namespace = pids.namespace == 0;
+        let fork = (follow_children && in_first_namespace)
             .then(|| Tracepoint::find("sched", "sched_process_fork"))
             .transpose()
             .map_err(Error::Fork)?;
         let mut config = Config { engine_tgid: std::process::id(), filters: selection.filters(), ..Config::default() };
-        if let Some(fork) = &fork {
+        if follow_children {
             config.filters |= filter::FOLLOW;
+        }
+        if let Some(fork) = &fork {
             config.fork_child_pid_offset =
                 fork.offset("child_pid").ok_or_else(|| Error::Fork(std::io::ErrorKind::NotFound.into()))?;
         }
-        let layout_words = sockets::words(layout);
+        let (layout_words, pid_words) = (sockets::words(layout), pids::words(pids));
         let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.pad];
         let cpus = cpu_count();
         let mut ebpf = EbpfLoader::new()
             .override_global("CONFIG", &words, true)
             .override_global("LAYOUT", &layout_words, true)
+            .override_global("PIDS", &pid_words, true)
             .map_max_entries("RINGS", cpus)
             .load(OBJECT)?;
         let ring_maps = make_rings(&mut ebpf, cpus, ring_bytes)?;
-        // All that families can place, so that placing never waits for the verifier.
-        for (_, program) in ebpf.programs_mut() {
-            if let Program::UProbe(program) = program {
-                program.load()?;
-            }
-        }
+        let uprobes = Uprobes::load(&mut ebpf, OBJECT)?;
         let fork = fork.map(|fork| attach_fork(&mut ebpf, &fork)).transpose()?;
-        let mut kernel = Self { ebpf, _fork: fork, ring_maps, ring_bytes };
+        if follow_children && !in_first_namespace {
+            attach_fork_inside(&mut ebpf)?;
+        }
+        let mut kernel = Self { ebpf, uprobes, _fork: fork, ring_maps, ring_bytes };
         kernel.select(selection)?;
         Ok(kernel)
     }
@@ -168,12 +203,12 @@ impl Kernel {
         sockets::detach(&mut self.ebpf);
     }
 
-    /// A program that attaches to functions.
+    /// Puts programs on functions of a file.
     ///
     /// # Errors
-    /// When the object has no such program.
-    pub fn uprobe(&mut self, name: &'static str) -> Result<&mut UProbe, Error> {
-        uprobe(&mut self.ebpf, name)
+    /// What the kernel refused; then none is on it.
+    pub fn attach(&mut self, file: &File, placements: &[Placement]) -> Result<Vec<Link>, Error> {
+        self.uprobes.attach(&mut self.ebpf, file, placements)
     }
 
     /// Adds a cgroup, by its path in the v2 hierarchy, to those that are chosen.
@@ -320,11 +355,6 @@ fn program_name(name: &str) -> Option<&'static str> {
     std::str::from_utf8(&OBJECT[at..at + name.len()]).ok().filter(|name| !name.is_empty())
 }
 
-fn uprobe<'a>(ebpf: &'a mut Ebpf, name: &str) -> Result<&'a mut UProbe, Error> {
-    let program = ebpf.program_mut(name).ok_or(Error::Object("a program for a probed function"))?;
-    Ok(program.try_into()?)
-}
-
 fn make_rings(ebpf: &mut Ebpf, cpus: u32, bytes: usize) -> Result<Vec<MapData>, Error> {
     let map: &mut Map = ebpf.map_mut("RINGS").ok_or(Error::Object("RINGS"))?;
     let mut rings: ArrayOfMaps<_, MapData> = ArrayOfMaps::try_from(map)?;
@@ -348,6 +378,15 @@ fn attach_fork(ebpf: &mut Ebpf, fork: &Tracepoint) -> Result<OwnedFd, Error> {
     let program: &mut TracePoint = program.try_into()?;
     program.load()?;
     perf_event::attach_tracepoint(fork.id, program.fd()?.as_fd()).map_err(Error::Fork)
+}
+
+/// The program stays attached until the object is dropped.
+fn attach_fork_inside(ebpf: &mut Ebpf) -> Result<(), Error> {
+    let program = ebpf.program_mut("process_fork_inside").ok_or(Error::Object("process_fork_inside"))?;
+    let program: &mut RawTracePoint = program.try_into()?;
+    program.load()?;
+    program.attach("sched_process_fork")?;
+    Ok(())
 }
 
 /// CPUs that this machine may ever have online.

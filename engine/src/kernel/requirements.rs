@@ -28,20 +28,6 @@ pub enum Missing {
     Proc,
 }
 
-/// Number of the first pid namespace, `PROC_PID_INIT_INO` in linux/proc_ns.h.
-const FIRST_PID_NAMESPACE: u64 = 0xefff_fffc;
-
-/// What doesn't keep from capturing, but makes less of it than one may expect.
-pub fn remark() -> Option<&'static str> {
-    use std::os::unix::fs::MetadataExt as _;
-    let namespace = fs::metadata("/proc/self/ns/pid").ok()?.ino();
-    (namespace != FIRST_PID_NAMESPACE).then_some(
-        "this is a pid namespace of its own: processes outside of it have no names, --pid and a command after -- \
-         choose nothing, and this program's own export is captured too; share the host's (docker run --pid=host, or \
-         hostPID: true)",
-    )
-}
-
 const CAP_SYS_PTRACE: u32 = 19;
 const CAP_SYS_ADMIN: u32 = 21;
 const CAP_PERFMON: u32 = 38;

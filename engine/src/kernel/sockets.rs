@@ -6,7 +6,7 @@ use aya::{Ebpf, programs::RawTracePoint};
 use super::{Error, btf::Btf};
 
 /// Where the kernel describes its types.
-const BTF: &str = "/sys/kernel/btf/vmlinux";
+pub(super) const BTF: &str = "/sys/kernel/btf/vmlinux";
 
 /// The programs, and the tracepoints that they are for. The first two are there from Linux 6.3 on.
 const PROGRAMS: [(&str, &str); 3] = [
@@ -15,7 +15,7 @@ const PROGRAMS: [(&str, &str); 3] = [
     ("socket_state", "inet_sock_set_state"),
 ];
 
-/// Why plain sockets can't be looked at.
+/// Why something of the kernel can't be read.
 #[derive(Debug, thiserror::Error)]
 pub enum Unavailable {
     /// No type information.

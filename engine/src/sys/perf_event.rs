@@ -2,11 +2,14 @@
 
 use std::{
     io,
-    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, FromRawFd as _, OwnedFd},
+    os::fd::{AsFd as _, AsRawFd as _, BorrowedFd, OwnedFd},
     sync::atomic::{AtomicU64, Ordering},
 };
 
-use super::memory::{Access, Mapping, page_bytes};
+use super::{
+    memory::{Access, Mapping, page_bytes},
+    owned,
+};
 
 /// `struct perf_event_attr` up to PERF_ATTR_SIZE_VER5, linux/perf_event.h.
 #[repr(C)]
@@ -100,13 +103,8 @@ pub struct ProcessEvents {
 #[expect(unsafe_code, reason = "perf_event_open")]
 fn open(attr: &Attr, cpu: i32) -> io::Result<OwnedFd> {
     const PERF_FLAG_FD_CLOEXEC: libc::c_ulong = 1 << 3;
-    // SAFETY: `attr` is valid and says its own size.
-    let fd = unsafe { libc::syscall(libc::SYS_perf_event_open, attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC) };
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just opened, nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
+    // SAFETY: `attr` is valid and says its own size, and the call makes a descriptor.
+    unsafe { owned(libc::syscall(libc::SYS_perf_event_open, attr, -1, cpu, -1, PERF_FLAG_FD_CLOEXEC)) }
 }
 
 /// Runs `program` (a loaded tracepoint program) whenever tracepoint `id` fires, until the result is

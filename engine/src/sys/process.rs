@@ -5,10 +5,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
+use agentsight_abi::pid::OUTSIDE;
+
 use super::container;
 use crate::exchange::Process;
 
-/// Name and container of a process; what can't be read is left out.
+/// Name and container of a process by the number in its records; what can't be read is left out.
 pub fn describe(pid: u32) -> Process {
     let executable = fs::read_link(format!("/proc/{pid}/exe")).ok().and_then(|path| {
         let name = path.file_name()?.to_str()?;
@@ -18,7 +20,7 @@ pub fn describe(pid: u32) -> Process {
     let names = container.as_ref().map(|container| container.names(Path::new("/"))).unwrap_or_default();
     let (container_id, pod_uid) = container.map(|container| (container.id, container.pod_uid)).unzip();
     Process {
-        pid,
+        pid: pid & !OUTSIDE,
         executable,
         container_id,
         container_name: names.container,

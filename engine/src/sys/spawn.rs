@@ -1,11 +1,41 @@
-//! Running a command as the user who called sudo.
+//! Running a command as the user who called sudo, with the limits that this process was started with.
 
 use std::{
     ffi::{CStr, CString},
     io,
     os::unix::process::CommandExt as _,
     process::Command,
+    sync::OnceLock,
 };
+
+/// How many files this process might have open when it was started.
+static OPEN_FILES: OnceLock<libc::rlimit> = OnceLock::new();
+
+/// Lets this process have as many files open as it is allowed to: a file with probes takes up to twenty,
+/// and the usual limit of 1024 is there for programs that use select(2). Where it is refused the limit stays.
+#[expect(unsafe_code, reason = "getrlimit and setrlimit")]
+pub fn raise_open_files() {
+    let mut limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+    // SAFETY: `limit` is valid for both calls.
+    unsafe {
+        if libc::getrlimit(libc::RLIMIT_NOFILE, &mut limit) == 0 && OPEN_FILES.set(limit).is_ok() {
+            libc::setrlimit(libc::RLIMIT_NOFILE, &libc::rlimit { rlim_cur: limit.rlim_max, ..limit });
+        }
+    }
+}
+
+/// Gives `command` the limit that this process was started with.
+#[expect(unsafe_code, reason = "limits have to be set between fork and exec")]
+pub fn with_open_files_as_before(command: &mut Command) {
+    let Some(&limit) = OPEN_FILES.get() else { return };
+    // SAFETY: between fork and exec only a system call is made, whose argument the closure owns.
+    unsafe {
+        command.pre_exec(move || match libc::setrlimit(libc::RLIMIT_NOFILE, &limit) {
+            0 => Ok(()),
+            _ => Err(io::Error::last_os_error()),
+        });
+    }
+}
 
 /// When this process was started through sudo, makes `command` run as the user who called it.
 #[expect(unsafe_code, reason = "the groups of a user have to be set between fork and exec")]

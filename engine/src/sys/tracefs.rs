@@ -3,8 +3,10 @@
 use std::{
     fs::File,
     io::{self, Read as _},
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::AsRawFd as _,
 };
+
+use super::owned;
 
 /// What a tracepoint's `format` says.
 #[derive(Debug, PartialEq, Eq)]
@@ -50,33 +52,24 @@ impl Tracepoint {
 #[expect(unsafe_code, reason = "the mount calls have no wrappers")]
 fn read_detached(path: &str) -> io::Result<String> {
     const FSCONFIG_CMD_CREATE: libc::c_uint = 6;
-    // SAFETY: each call gets descriptors that are open and strings that end in NUL; each result is
-    // checked before it is owned.
+    // SAFETY: each call gets descriptors that are open and strings that end in NUL, and those whose
+    // result is owned make a descriptor.
     let mount = unsafe {
-        let context = checked(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 1))?;
+        let context = owned(libc::syscall(libc::SYS_fsopen, c"tracefs".as_ptr(), 1))?;
         let nothing = std::ptr::null::<libc::c_char>();
         let made = libc::syscall(libc::SYS_fsconfig, context.as_raw_fd(), FSCONFIG_CMD_CREATE, nothing, nothing, 0);
         if made < 0 {
             return Err(io::Error::last_os_error());
         }
-        checked(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0))?
+        owned(libc::syscall(libc::SYS_fsmount, context.as_raw_fd(), 1, 0))?
     };
     let path = std::ffi::CString::new(path)?;
     // SAFETY: as above.
     let file =
-        unsafe { checked(libc::openat(mount.as_raw_fd(), path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC).into())? };
+        unsafe { owned(libc::openat(mount.as_raw_fd(), path.as_ptr(), libc::O_RDONLY | libc::O_CLOEXEC).into())? };
     let mut text = String::new();
     File::from(file).read_to_string(&mut text)?;
     Ok(text)
-}
-
-#[expect(unsafe_code, reason = "a descriptor that a system call returned")]
-fn checked(fd: libc::c_long) -> io::Result<OwnedFd> {
-    if fd < 0 {
-        return Err(io::Error::last_os_error());
-    }
-    // SAFETY: just opened, nobody else has it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd as i32) })
 }
 
 #[cfg(test)]

@@ -76,3 +76,8 @@ fn bytes_that_are_peeked_at_before_they_are_read() {
 fn reads_of_three_bytes() {
     check("tiny", mixed("tiny", 5), |_| {});
 }
+
+#[test]
+fn writes_straight_from_a_file_that_is_mapped() {
+    check("mapped", [large("mapped"), mixed("mapped-small", 6)].concat(), |_| {});
+}

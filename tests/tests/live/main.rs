@@ -16,6 +16,7 @@ mod http2;
 mod libssl;
 mod matrix;
 mod metrics;
+mod namespaces;
 mod plain;
 mod pressure;
 mod sockets;
