@@ -11,6 +11,7 @@ pub mod go;
 pub mod pieces;
 pub mod pressure;
 pub mod record;
+pub mod rustls;
 pub mod socket;
 pub mod tally;
 

@@ -14,6 +14,7 @@ mod helpers;
 mod maps;
 mod nspr;
 mod process;
+mod rustls;
 mod select;
 mod sock;
 mod socket;

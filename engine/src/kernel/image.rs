@@ -92,6 +92,17 @@ impl<'data> Image<'data> {
         })
     }
 
+    /// A string table of the file holds all of `parts` somewhere in its names.
+    pub fn mentions_parts(&self, parts: &[&[u8]]) -> bool {
+        self.sections.iter().any(|section| {
+            section.sh_type(self.endian) == elf::SHT_STRTAB
+                && section
+                    .file_range(self.endian)
+                    .and_then(|(offset, size)| self.bytes(offset, size))
+                    .is_some_and(|strings| parts.iter().all(|part| memchr::memmem::find(strings, part).is_some()))
+        })
+    }
+
     /// Offsets in the file of the functions called `names`, for each name in the order of the file
     /// and without repetition. There may be several: two static libraries in one executable bring
     /// two local functions of one name.
@@ -100,6 +111,23 @@ impl<'data> Image<'data> {
     /// When a table of symbols contradicts itself.
     pub fn functions(&self, names: &[&str]) -> Result<Vec<Vec<u64>>, Error> {
         let mut offsets = vec![Vec::new(); names.len()];
+        self.each_function(|name, address| {
+            if let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) {
+                offsets[index].extend(self.offset_of(address));
+            }
+        })?;
+        for offsets in &mut offsets {
+            offsets.sort_unstable();
+            offsets.dedup();
+        }
+        Ok(offsets)
+    }
+
+    /// Shows `see` every name of a function that this file defines, and its address.
+    ///
+    /// # Errors
+    /// When a table of symbols contradicts itself.
+    pub fn each_function(&self, mut see: impl FnMut(&'data [u8], u64)) -> Result<(), Error> {
         for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
             let symbols = self.sections.symbols(self.endian, self.data, kind)?;
             for symbol in symbols.iter() {
@@ -107,17 +135,10 @@ impl<'data> Image<'data> {
                     continue;
                 }
                 let Ok(name) = symbol.name(self.endian, symbols.strings()) else { continue };
-                let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == unversioned(name)) else {
-                    continue;
-                };
-                offsets[index].extend(self.offset_of(symbol.st_value(self.endian)));
+                see(unversioned(name), symbol.st_value(self.endian));
             }
         }
-        for offsets in &mut offsets {
-            offsets.sort_unstable();
-            offsets.dedup();
-        }
-        Ok(offsets)
+        Ok(())
     }
 
     /// The section called `name`.
@@ -174,16 +195,21 @@ impl<'data> Image<'data> {
     /// What the loader puts at `address`, counted like all addresses from where the file is loaded, if
     /// a relocation says so that asks for nothing else.
     pub fn relocated(&self, address: u64) -> Option<u64> {
+        self.relocations().find_map(|(place, value)| (place == address).then_some(value))
+    }
+
+    /// Addresses, and what the loader puts there, where that depends on nothing but where the file is
+    /// loaded.
+    pub fn relocations(&self) -> impl Iterator<Item = (u64, u64)> {
         let relative = match self.machine() {
             elf::EM_AARCH64 => elf::R_AARCH64_RELATIVE,
             _ => elf::R_X86_64_RELATIVE,
         };
-        self.sections.iter().find_map(|section| {
-            let (relocations, _) = section.rela(self.endian, self.data).ok()??;
-            let found = relocations.iter().find(|relocation| {
-                relocation.r_offset(self.endian) == address && relocation.r_type(self.endian, false) == relative
-            })?;
-            u64::try_from(found.r_addend(self.endian)).ok()
+        let tables = self.sections.iter().filter_map(|section| section.rela(self.endian, self.data).ok().flatten());
+        tables.flat_map(|(relocations, _)| relocations).filter_map(move |relocation| {
+            let is_relative = relocation.r_type(self.endian, false) == relative;
+            let value = u64::try_from(relocation.r_addend(self.endian)).ok().filter(|_| is_relative)?;
+            Some((relocation.r_offset(self.endian), value))
         })
     }
 

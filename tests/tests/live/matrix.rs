@@ -6,6 +6,7 @@ use agentsight_tests::{
     gate::skip,
     live::Live,
     matrix::{bun, calls, plan, python, python_with, run, script},
+    rustls::{self, Build},
 };
 
 /// Makes the calls of the row and requires their spans. `client` is none when it can't be had.
@@ -86,4 +87,30 @@ fn bun_releases() {
         run(script(&program, "bun"), &plan(&live, &sendings), &sendings);
         live.conclude(engine, &sendings);
     }
+}
+
+/// tokio-rustls and hyper, compiled and linked in different ways.
+fn rustls(profile: &'static str, stripped: bool) {
+    let row = format!("rustls-{profile}{}", if stripped { "-stripped" } else { "" });
+    check(&row, |_| Some(Command::new(rustls::build(Build { profile, stripped }))));
+}
+
+#[test]
+fn rustls_debug() {
+    rustls("dev", false);
+}
+
+#[test]
+fn rustls_release() {
+    rustls("release", false);
+}
+
+#[test]
+fn rustls_release_stripped() {
+    rustls("release", true);
+}
+
+#[test]
+fn rustls_fat_stripped() {
+    rustls("fat", true);
 }
