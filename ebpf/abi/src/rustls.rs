@@ -38,8 +38,8 @@ pub mod content {
     pub const APPLICATION_DATA: u8 = 3;
 }
 
-/// Slices of a message that are read; hyper hands over 64 at most, and seldom more than 17.
-pub const SLICES_MAX: usize = 64;
+/// Slices of a message that are read. hyper puts no more than 16 parts and a head into one write.
+pub const SLICES_MAX: usize = 24;
 
 /// `OutboundPlainMessage` of rustls 0.23 as it lies in memory: `OutboundChunks` and two enums.
 #[repr(C)]
@@ -96,8 +96,7 @@ pub fn plaintext(result: &[u64; 8], buffer: u64, len: u64) -> Option<u64> {
     None
 }
 
-/// The two objects of a record layer at `words`, one of which is `wanted`: at an even place the
-/// encrypter, behind it the decrypter. `is_theirs` tells whether a word is the address of the vtable.
+/// The two objects of a connection.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Pair {

@@ -12,7 +12,7 @@
 //! (aarch64): neither is promised, and both hold since these traits exist.
 
 use agentsight_abi::{
-    CALLS_MAX, Call, CallKey, ConnKey, Direction, DropCause,
+    CALLS_MAX, Call, CallKey, ConnKey, Direction, DropCause, Kind,
     rustls::{
         ALERT, APPLICATION_DATA, CIPHERTEXT_BYTES_MAX, HEADER_BYTES, Outbound, Pair, Protection, SLICES_MAX, Vtable,
         content, is_header, part, plaintext,
@@ -28,7 +28,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    conn,
+    conn, emit,
     helpers::{now_ns, this_cpu},
     maps::{CALLS, CONNS, count_drop, next_conn_id},
     select::selected,
@@ -48,7 +48,7 @@ static RUSTLS_PAIRS: LruHashMap<ConnKey, Pair, CALLS_MAX> = LruHashMap::new();
 const FRESH: u64 = 1 << 63;
 
 /// Words of a caller's frame that may be the address of the record layer.
-const FRAME_WORDS: u64 = 96;
+const FRAME_WORDS: u64 = 64;
 
 /// Words that are looked at where the record layer may begin.
 const LAYER_WORDS: usize = 8;
@@ -75,29 +75,66 @@ pub fn rustls_encrypt(ctx: ProbeContext) -> u32 {
         return 0;
     }
     if message.slices == 0 {
-        transferred(number, Direction::Write as u64, message.first, message.start, now_ns());
+        transferred(number, Direction::Write as u64, message.first, message.start);
         return 0;
     }
-    let mut before = 0;
-    for index in 0..SLICES_MAX as u64 {
-        if index >= message.first || before >= message.end {
-            return 0;
-        }
-        let place = (message.slices + index * 16) as *const [u64; 2];
-        // SAFETY: as above.
-        let Ok([address, len]) = (unsafe { bpf_probe_read_user(place) }) else { break };
+    slices(number, &message);
+    0
+}
+
+/// Accounts for a message of several slices. What a connection is worth is seen from the first of them.
+#[inline(always)]
+fn slices(number: u64, message: &Outbound) {
+    let (mut index, mut before) = (0, 0);
+    if !is_captured(number) {
+        let Some([address, len]) = slice(message, 0) else { return };
+        let (skipped, len_here) = part(0, len, message.start, message.end);
+        transferred(number, Direction::Write as u64, address + skipped, len_here);
+        (index, before) = (1, len);
+    }
+    let key = conn::key(number);
+    let Some(conn) = CONNS.get_ptr_mut(&key) else { return };
+    // SAFETY: a connection belongs to one thread at a time (`&mut self`), and the entry was found just now.
+    let conn = unsafe { &mut *conn };
+    conn.calls = conn.calls.wrapping_add(1);
+    conn::given_up(conn);
+    let begin = conn.offset[Direction::Write as usize];
+    let mut given = 0;
+    while index < SLICES_MAX as u64 && index < message.first && before < message.end {
+        let Some([address, len]) = slice(message, index) else { break };
         let (skipped, len_here) = part(before, len, message.start, message.end);
-        if len_here != 0 {
-            transferred(number, Direction::Write as u64, address + skipped, len_here, now_ns());
+        if len_here != 0 && len_here <= CIPHERTEXT_BYTES_MAX {
+            if conn.verdict == verdict::CAPTURE {
+                let mut header = conn::header(conn, Kind::Data, Direction::Write, now_ns());
+                header.offset = begin + given;
+                emit::transfer_small(conn.home, &mut header, address + skipped, len_here as u32);
+            }
+            given += len_here;
         }
         before += len;
+        index += 1;
     }
-    if before < message.end {
-        // The rest can't be had, and its place is kept.
-        let from = if before > message.start { before } else { message.start };
-        transferred(number, Direction::Write as u64, 0, message.end - from, now_ns());
+    let from = if before > message.start { before } else { message.start };
+    if from < message.end {
+        // The rest is not had, but its place is kept.
+        count_drop(DropCause::CallBudget, message.end - from);
+        given += message.end - from;
     }
-    0
+    conn.offset[Direction::Write as usize] = begin + given;
+    conn.accounted_ns[Direction::Write as usize] = now_ns();
+}
+
+/// Address and length of a slice.
+#[inline(always)]
+fn slice(message: &Outbound, index: u64) -> Option<[u64; 2]> {
+    // SAFETY: the helper copes with any address.
+    unsafe { bpf_probe_read_user((message.slices + index * 16) as *const [u64; 2]) }.ok()
+}
+
+#[inline(always)]
+fn is_captured(number: u64) -> bool {
+    // SAFETY: read at once.
+    CONNS.get_ptr(&conn::key(number)).is_some_and(|conn| unsafe { (*conn).verdict } == verdict::CAPTURE)
 }
 
 /// `fn decrypt(&mut self, InboundOpaqueMessage, seq: u64) -> Result<InboundPlainMessage, Error>`, where the
@@ -159,7 +196,7 @@ fn decrypted(ctx: &RetProbeContext, protection: Protection) -> u32 {
         Protection::Inner => unsafe { bpf_probe_read_user((call.buffer + len) as *const u8) }.unwrap_or(0),
     };
     match kind {
-        APPLICATION_DATA => transferred(call.ssl, Direction::Read as u64, call.buffer, len, call.entered_ns),
+        APPLICATION_DATA => transferred(call.ssl, Direction::Read as u64, call.buffer, len),
         ALERT if ends(call.buffer) => conn::read_failed(call.ssl, Some(true)),
         _ => {}
     }
@@ -238,14 +275,14 @@ fn end(number: u64, object: u64, reason: u16) {
 
 /// One copy of the code that copies, for each of the programs.
 #[inline(never)]
-fn transferred(number: u64, direction: u64, buffer: u64, len: u64, entered_ns: u64) {
+fn transferred(number: u64, direction: u64, buffer: u64, len: u64) {
     let key = conn::key(number);
     if number & FRESH != 0 && CONNS.get_ptr(&key).is_none() {
         conn::remember(&key, verdict::FRESH);
     }
     let direction = if direction == Direction::Write as u64 { Direction::Write } else { Direction::Read };
     if len != 0 && len <= CIPHERTEXT_BYTES_MAX {
-        conn::transferred(number, direction, buffer, len, entered_ns);
+        conn::transferred(number, direction, buffer, len, now_ns());
     }
 }
 
