@@ -6,7 +6,7 @@ use agentsight_tests::{
     gate::skip,
     live::Live,
     matrix::{bun, calls, plan, python, python_with, run, script},
-    rustls::{self, Build},
+    rustls::{Build, build},
 };
 
 /// Makes the calls of the row and requires their spans. `client` is none when it can't be had.
@@ -92,7 +92,7 @@ fn bun_releases() {
 /// tokio-rustls and hyper, compiled and linked in different ways.
 fn rustls(profile: &'static str, stripped: bool) {
     let row = format!("rustls-{profile}{}", if stripped { "-stripped" } else { "" });
-    check(&row, |_| Some(Command::new(rustls::build(Build { profile, stripped }))));
+    check(&row, |_| Some(Command::new(build(Build { profile, stripped }))));
 }
 
 #[test]
