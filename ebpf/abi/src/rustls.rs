@@ -79,7 +79,7 @@ pub fn part(before: u64, len: u64, start: u64, end: u64) -> (u64, u64) {
 #[inline(always)]
 pub fn is_header(header: &[u8; HEADER_BYTES as usize], len: u64) -> bool {
     let said = (header[3] as u64) << 8 | header[4] as u64;
-    header[1] == 3 && header[2] == 3 && said == len && len >= TAG_BYTES && len <= CIPHERTEXT_BYTES_MAX
+    header[1] == 3 && header[2] == 3 && said == len && (TAG_BYTES..=CIPHERTEXT_BYTES_MAX).contains(&len)
 }
 
 /// How many bytes of plaintext a decrypter left at `buffer`, where it was given `len` bytes of
