@@ -89,7 +89,7 @@ fn is_plain_path(path: &[u8]) -> bool {
     let (namespaces, root) = path.split_at(start);
     namespaces.iter().all(|byte| b"INt".contains(byte))
         && (root == b"C" || root.starts_with(b"Cs") && root.ends_with(b"_"))
-        && root.iter().all(|byte| byte.is_ascii_alphanumeric() || *byte == b'_')
+        && root[..root.len() - 1].iter().all(u8::is_ascii_alphanumeric)
 }
 
 /// The older name without `17h`, 16 digits and `E`.
