@@ -17,3 +17,4 @@ pub mod prepared;
 pub mod program;
 pub mod records;
 pub mod retry;
+pub mod rustls;

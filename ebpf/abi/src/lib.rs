@@ -12,6 +12,7 @@ pub mod pid;
 pub mod pieces;
 pub mod pressure;
 pub mod record;
+pub mod rustls;
 pub mod socket;
 pub mod tally;
 

@@ -43,6 +43,8 @@ counters! {
         FilterFull = "kernel.filter_full",
         /// Bytes that went over a captured socket in a way that shows no buffer: sendfile(2), splice(2), io_uring.
         SocketUnseen = "kernel.socket_unseen",
+        /// A record of rustls whose connection could not be told.
+        Unpaired = "kernel.unpaired",
     }
 }
 

@@ -52,6 +52,20 @@ pub fn transfer(home: u32, header: &mut RecordHeader, buffer: u64, len: u64) {
     sized(ring, header, buffer + at, rest as u32);
 }
 
+/// The same for what is less than any ring keeps only the ends of: one record.
+#[inline(always)]
+pub fn transfer_small(home: u32, header: &mut RecordHeader, buffer: u64, len: u32) {
+    let Some(ring) = RINGS.get(home) else {
+        return count_drop(DropCause::RingMissing, len as u64);
+    };
+    let step = pressure(home, ring);
+    header.flags |= (step as u16) << flags::PRESSURE_SHIFT;
+    if step >= pressure::SAMPLED && !pressure::is_sampled(header.conn) {
+        return count_drop(DropCause::PressureConnection, len as u64);
+    }
+    sized(ring, header, buffer, len);
+}
+
 /// One record of up to [`PIECE_BYTES`], in the smallest class that holds it.
 #[inline(always)]
 pub fn sized(ring: &'static Ring, header: &mut RecordHeader, buffer: u64, rest: u32) {

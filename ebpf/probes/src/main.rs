@@ -16,6 +16,7 @@ mod maps;
 mod nspr;
 mod pid;
 mod process;
+mod rustls;
 mod select;
 mod sock;
 mod socket;

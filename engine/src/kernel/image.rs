@@ -95,6 +95,17 @@ impl<'data> Image<'data> {
         })
     }
 
+    /// A string table of the file holds all of `parts` somewhere in its names.
+    pub fn mentions_parts(&self, parts: &[&[u8]]) -> bool {
+        self.sections.iter().any(|section| {
+            section.sh_type(self.endian) == elf::SHT_STRTAB
+                && section
+                    .file_range(self.endian)
+                    .and_then(|(offset, size)| self.bytes(offset, size))
+                    .is_some_and(|strings| parts.iter().all(|part| memchr::memmem::find(strings, part).is_some()))
+        })
+    }
+
     /// Offsets in the file of the functions called `names`, for each name in the order of the file
     /// and without repetition. There may be several: two static libraries in one executable bring
     /// two local functions of one name.
@@ -107,6 +118,33 @@ impl<'data> Image<'data> {
         let ended: Vec<Vec<u8>> = names.iter().map(|name| [name.as_bytes(), b"\0"].concat()).collect();
         let firsts: HashSet<&[u8]> = ended.iter().filter_map(|name| name.get(..2)).collect();
         let firsts: Vec<&[u8]> = firsts.into_iter().collect();
+        let may_be_wanted = |name: &[u8]| firsts.iter().any(|first| name.starts_with(first));
+        self.each_function_of(may_be_wanted, |name, address| {
+            if let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) {
+                offsets[index].extend(self.offset_of(address));
+            }
+        })?;
+        for offsets in &mut offsets {
+            offsets.sort_unstable();
+            offsets.dedup();
+        }
+        Ok(offsets)
+    }
+
+    /// Shows `see` every name of a function that this file defines, and its address.
+    ///
+    /// # Errors
+    /// When a table of symbols contradicts itself.
+    pub fn each_function(&self, see: impl FnMut(&'data [u8], u64)) -> Result<(), Error> {
+        self.each_function_of(|_| true, see)
+    }
+
+    /// The same, of those that `may_be_wanted` by what begins with the name, and goes on with others.
+    fn each_function_of(
+        &self,
+        may_be_wanted: impl Fn(&[u8]) -> bool,
+        mut see: impl FnMut(&'data [u8], u64),
+    ) -> Result<(), Error> {
         for kind in [elf::SHT_DYNSYM, elf::SHT_SYMTAB] {
             let symbols = self.sections.symbols(self.endian, self.data, kind)?;
             // One by one names would be read from the file.
@@ -116,20 +154,14 @@ impl<'data> Image<'data> {
                     continue;
                 }
                 let Some(name) = strings.get(symbol.st_name(self.endian) as usize..) else { continue };
-                if !firsts.iter().any(|first| name.starts_with(first)) {
+                if !may_be_wanted(name) {
                     continue;
                 }
                 let Some(end) = memchr::memchr(0, name) else { continue };
-                let name = unversioned(&name[..end]);
-                let Some(index) = names.iter().position(|wanted| wanted.as_bytes() == name) else { continue };
-                offsets[index].extend(self.offset_of(symbol.st_value(self.endian)));
+                see(unversioned(&name[..end]), symbol.st_value(self.endian));
             }
         }
-        for offsets in &mut offsets {
-            offsets.sort_unstable();
-            offsets.dedup();
-        }
-        Ok(offsets)
+        Ok(())
     }
 
     /// A table of strings.
@@ -210,16 +242,21 @@ impl<'data> Image<'data> {
     /// What the loader puts at `address`, counted like all addresses from where the file is loaded, if
     /// a relocation says so that asks for nothing else.
     pub fn relocated(&self, address: u64) -> Option<u64> {
+        self.relocations().find_map(|(place, value)| (place == address).then_some(value))
+    }
+
+    /// Addresses, and what the loader puts there, where that depends on nothing but where the file is
+    /// loaded.
+    pub fn relocations(&self) -> impl Iterator<Item = (u64, u64)> {
         let relative = match self.machine() {
             elf::EM_AARCH64 => elf::R_AARCH64_RELATIVE,
             _ => elf::R_X86_64_RELATIVE,
         };
-        self.sections.iter().find_map(|section| {
-            let (relocations, _) = section.rela(self.endian, self.data).ok()??;
-            let found = relocations.iter().find(|relocation| {
-                relocation.r_offset(self.endian) == address && relocation.r_type(self.endian, false) == relative
-            })?;
-            u64::try_from(found.r_addend(self.endian)).ok()
+        let tables = self.sections.iter().filter_map(|section| section.rela(self.endian, self.data).ok().flatten());
+        tables.flat_map(|(relocations, _)| relocations).filter_map(move |relocation| {
+            let is_relative = relocation.r_type(self.endian, false) == relative;
+            let value = u64::try_from(relocation.r_addend(self.endian)).ok().filter(|_| is_relative)?;
+            Some((relocation.r_offset(self.endian), value))
         })
     }
 

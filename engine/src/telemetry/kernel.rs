@@ -17,6 +17,7 @@ pub(super) const fn cause(cause: DropCause) -> &'static str {
         DropCause::SocketUnseen => {
             "Bytes that went over a captured socket by sendfile, splice or io_uring, which show no buffer."
         }
+        DropCause::Unpaired => "A record of rustls whose connection could not be told.",
     }
 }
 

@@ -17,6 +17,7 @@ use agentsight_tests::{
     live::Live,
     matrix::{bun, calls, libssl, plan, python, python_with, run, script},
     prepared,
+    rustls::{Build, build},
 };
 use serde_json::{Value, json};
 
@@ -316,4 +317,33 @@ fn in_namespaces_of_its_own() {
 #[test]
 fn a_library_that_is_loaded_late() {
     with_own_library("late", "cp -L LIBSSL COPIES/ && LD_LIBRARY_PATH=COPIES exec \"$@\"", 5.0);
+}
+
+/// tokio-rustls and hyper, compiled and linked in different ways.
+fn rustls(profile: &'static str, stripped: bool) {
+    let row = format!("rustls-{profile}{}", if stripped { "-stripped" } else { "" });
+    check(&row, Peer::Tls, |_| {
+        let program = build(Build { profile, stripped });
+        Client::inside(&program, &["--idle"], Command::new(&program))
+    });
+}
+
+#[test]
+fn rustls_debug() {
+    rustls("dev", false);
+}
+
+#[test]
+fn rustls_release() {
+    rustls("release", false);
+}
+
+#[test]
+fn rustls_release_stripped() {
+    rustls("release", true);
+}
+
+#[test]
+fn rustls_fat_stripped() {
+    rustls("fat", true);
 }

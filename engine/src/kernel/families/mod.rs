@@ -7,11 +7,13 @@ mod gnutls;
 mod go;
 mod nss;
 mod openssl;
+mod rustls;
 
 use super::image::{Error, Image};
 
 /// Every family. A file may be of several: an executable with OpenSSL and rustls inside.
-pub const FAMILIES: &[Family] = &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY, boringssl::FAMILY];
+pub const FAMILIES: &[Family] =
+    &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY, rustls::FAMILY, boringssl::FAMILY, rustls::STRIPPED];
 
 /// Goes up with every change of what is found by [`Effort::Study`]: what earlier versions found is then
 /// looked for again.
