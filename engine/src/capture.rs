@@ -148,7 +148,7 @@ impl Capture {
         let waker = Waker::new().map_err(thread_error)?;
         let (findings, remark) = Findings::open(settings.cache.clone());
         if let Some(remark) = remark {
-            log(&remark);
+            log.warn(&remark);
         }
         let mut minder = Minder {
             attacher: Attacher::new(waker.clone(), findings)?,

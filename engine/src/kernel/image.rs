@@ -208,6 +208,11 @@ impl<'data> Image<'data> {
         self.data.read_bytes_at(offset, len).ok()
     }
 
+    /// All bytes of a region.
+    pub fn bytes_of(&self, region: &Region) -> Option<&'data [u8]> {
+        self.bytes(region.offset, region.len)
+    }
+
     /// Where `text` begins in a region, counted from the region's start: the first `count_max` places.
     /// None of it stays in memory.
     ///

@@ -24,11 +24,20 @@ pub const FAMILY: Family = Family { name: "rustls", effort: Effort::Glance, find
 /// The family, where there are none.
 pub const STRIPPED: Family = Family { name: "rustls without symbols", effort: Effort::Study, find: find_stripped };
 
-/// More than this is not read.
-const SEGMENT_BYTES_MAX: u64 = 1 << 30;
+/// A segment that is larger is not read, because all of it stays in memory while it is looked into.
+const SEGMENT_BYTES_MAX: u64 = 256 << 20;
 
 /// How the folder of rustls' sources is called, whose files panics name, up to the version.
 const SOURCES: &[u8] = b"/rustls-0.";
+
+/// What comes behind the version.
+const AFTER_VERSION: &[u8] = b"/src/";
+
+/// A version behind [`SOURCES`] is not longer.
+const VERSION_BYTES_MAX: usize = 24;
+
+/// How many of a segment's [`SOURCES`] are looked at.
+const SOURCES_MAX: usize = 1024;
 
 /// The version that is known.
 const KNOWN: &[u8] = b"23.";
@@ -125,7 +134,7 @@ fn find_stripped(image: &Image<'_>) -> Result<Finding, Error> {
         return Ok(Finding::default());
     }
     let segments: Vec<Region> = image.segments().filter(|segment| segment.len <= SEGMENT_BYTES_MAX).collect();
-    let known = versions(image, &segments);
+    let known = versions(image, &segments)?;
     if known.is_empty() {
         return Ok(Finding::default());
     }
@@ -152,14 +161,22 @@ fn find_stripped(image: &Image<'_>) -> Result<Finding, Error> {
 }
 
 /// Whether the versions of rustls whose sources the program names are [`KNOWN`].
-fn versions(image: &Image<'_>, segments: &[Region]) -> BTreeSet<bool> {
-    let texts = segments.iter().filter(|segment| !segment.executable).filter_map(|segment| image.bytes_of(segment));
-    texts
-        .flat_map(|bytes| memchr::memmem::find_iter(bytes, SOURCES).map(|at| &bytes[at + SOURCES.len()..]))
-        // `/rustls-0.23.46/src/conn.rs`
-        .filter_map(|rest| {
-            let version = &rest[..rest.iter().position(|&byte| byte == b'/').filter(|len| *len < 24)?];
-            rest[version.len()..].starts_with(b"/src/").then(|| version.starts_with(KNOWN))
-        })
-        .collect()
+fn versions(image: &Image<'_>, segments: &[Region]) -> Result<BTreeSet<bool>, Error> {
+    let mut known = BTreeSet::new();
+    for segment in segments.iter().filter(|segment| !segment.executable) {
+        for at in image.find(segment, SOURCES, SOURCES_MAX)? {
+            let start = at + SOURCES.len() as u64;
+            let mut rest = [0; VERSION_BYTES_MAX + AFTER_VERSION.len()];
+            let len = usize::try_from(segment.len - start).map_or(rest.len(), |len| len.min(rest.len()));
+            image.read(segment.offset.saturating_add(start), &mut rest[..len])?;
+            // `/rustls-0.23.46/src/conn.rs`
+            let version = rest.iter().position(|&byte| byte == b'/').map(|len| rest.split_at(len));
+            if let Some((version, after)) = version
+                && after.starts_with(AFTER_VERSION)
+            {
+                known.insert(version.starts_with(KNOWN));
+            }
+        }
+    }
+    Ok(known)
 }
