@@ -300,6 +300,41 @@ fn recorded_exchanges_are_exact() {
     assert!(plan.len() > 900, "the corpus has {} exchanges", plan.len());
 }
 
+/// Where one thread writes and another reads, records may change places: an answer that comes before its
+/// request is nobody's, and none may be taken for another's.
+#[test]
+fn an_answer_before_its_request_makes_nothing_wrong() {
+    let is_plain = |sending: &Sending| !sending.script.reply.close && sending.script.reply.cut_after.is_none();
+    let sendings: Vec<Sending> = small().into_iter().filter(is_plain).take(5).collect();
+    for early in 0..sendings.len() {
+        let mut connection = Connection::new(1);
+        for (number, sending) in sendings.iter().enumerate() {
+            let request = sending.script.request_bytes(&[("traceparent", &sending.trace.header())]);
+            let reply = sending.script.reply.writes().concat();
+            let mut messages = [(Direction::Write, request), (Direction::Read, reply)];
+            if number == early {
+                messages.reverse();
+            }
+            for (direction, bytes) in messages {
+                connection.now_ns += u64::try_from(sending.script.reply.delay.as_nanos()).unwrap();
+                connection.transfer(direction, &bytes, &mut |length| length);
+            }
+        }
+        connection.close(false);
+        let spans = spans(&connection.records);
+        for (number, sending) in sendings.iter().enumerate() {
+            let own: Vec<Span> = spans.iter().filter(|span| span.trace_id == sending.trace.trace_id).cloned().collect();
+            assert_eq!(own.len(), 1, "{early}: {own:#?}");
+            if number == early {
+                assert_eq!(own[0].attributes.get("agentsight.capture.incomplete"), Some(&true.into()));
+                check_incomplete(&own[0], sending);
+            } else {
+                judge(&own, std::slice::from_ref(sending));
+            }
+        }
+    }
+}
+
 /// Requests sent ahead of their answers, of which one is lost: no answer may be taken for another's.
 #[test]
 fn a_request_lost_among_pipelined_ones_makes_nothing_wrong() {

@@ -10,8 +10,17 @@ pub struct Config {
     pub filters: u32,
     /// Offset of `child_pid` in the `sched_process_fork` tracepoint, or 0 when it isn't attached.
     pub fork_child_pid_offset: u32,
-    /// Zero.
-    pub pad: u32,
+    /// Some of [`unwanted`], or 0 when both sides of calls are wanted.
+    pub unwanted: u32,
+}
+
+/// Bits of [`Config::unwanted`]: connections on which the observed process has this side cost a look-up for
+/// each call and no more.
+pub mod unwanted {
+    /// It sends the requests.
+    pub const CLIENTS: u32 = 1;
+    /// It answers them.
+    pub const SERVERS: u32 = 2;
 }
 
 /// Bits of [`Config::filters`]. A process is captured when its pid or its name is chosen (or

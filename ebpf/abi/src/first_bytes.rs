@@ -1,5 +1,7 @@
 //! Can these be the first bytes of HTTP? The verdict that keeps other TLS traffic cheap.
 
+use crate::{Direction, config::unwanted};
+
 /// Bytes that the decision looks at: an HTTP/2 preface is 24 long (RFC 9113 section 3.4).
 pub const LOOKED_AT: usize = 24;
 
@@ -24,6 +26,30 @@ impl FirstBytes {
     /// A message head begins here, so that a parser can start.
     pub const fn is_head(self) -> bool {
         matches!(self, Self::Request | Self::Response | Self::Preface)
+    }
+
+    /// Whether the process that transferred these bytes in this direction sends the requests of their
+    /// connection; `fresh` when they are its first ones. `None` when that can't be told: frames of the
+    /// middle of a connection go both ways, while at its start the client's have the preface before them.
+    #[inline(always)]
+    pub const fn is_of_client(self, direction: Direction, fresh: bool) -> Option<bool> {
+        let writes = matches!(direction, Direction::Write);
+        match self {
+            Self::Request | Self::Preface => Some(writes),
+            Self::Response => Some(!writes),
+            Self::Frame if fresh => Some(!writes),
+            Self::Frame | Self::Other => None,
+        }
+    }
+
+    /// Whether `unwanted` ([`crate::config::unwanted`]) says that such a connection is not looked at.
+    #[inline(always)]
+    pub const fn is_unwanted(self, direction: Direction, fresh: bool, unwanted: u32) -> bool {
+        match self.is_of_client(direction, fresh) {
+            Some(true) => unwanted & unwanted::CLIENTS != 0,
+            Some(false) => unwanted & unwanted::SERVERS != 0,
+            None => false,
+        }
     }
 }
 
@@ -125,6 +151,29 @@ mod tests {
         check(b"{\"id\":1}", Other);
         check(b"data: {\"choices\":[", Other);
         check(&[0; 24], Other);
+    }
+
+    #[test]
+    fn sides_are_told_by_who_sends_what() {
+        use {Direction::*, FirstBytes::*};
+        for (seen, direction, fresh, expected) in [
+            (Request, Write, true, Some(true)),
+            (Request, Read, false, Some(false)),
+            (Preface, Write, true, Some(true)),
+            (Preface, Read, true, Some(false)),
+            (Response, Read, false, Some(true)),
+            (Response, Write, false, Some(false)),
+            // A server's settings may come before the client's preface.
+            (Frame, Read, true, Some(true)),
+            (Frame, Write, true, Some(false)),
+            (Frame, Write, false, None),
+            (Other, Write, true, None),
+        ] {
+            assert_eq!(seen.is_of_client(direction, fresh), expected, "{seen:?} {direction:?}");
+            assert!(!seen.is_unwanted(direction, fresh, 0));
+            assert_eq!(seen.is_unwanted(direction, fresh, unwanted::CLIENTS), expected == Some(true));
+            assert_eq!(seen.is_unwanted(direction, fresh, unwanted::SERVERS), expected == Some(false));
+        }
     }
 
     #[test]

@@ -45,6 +45,8 @@ counters! {
         SocketUnseen = "kernel.socket_unseen",
         /// A record of rustls whose connection could not be told.
         Unpaired = "kernel.unpaired",
+        /// A call on a connection that another thread's program was busy with for too long.
+        ConnBusy = "kernel.conn_busy",
     }
 }
 

@@ -18,7 +18,7 @@ use aya_ebpf::{
 use crate::{
     emit,
     helpers::{now_ns, this_cpu},
-    maps::{CONNS, RINGS, TRANSPORTS, VERDICTS, count, count_drop, next_conn_id, sees_sockets},
+    maps::{CONNS, RINGS, TRANSPORTS, VERDICTS, config, count, count_drop, next_conn_id, sees_sockets},
     pid,
 };
 
@@ -199,6 +199,20 @@ fn account(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u6
     emit::transfer(conn.home, &mut header, buffer, len);
 }
 
+/// Accounts for a call of `len` bytes that can't be looked at now: they are a gap.
+#[inline(always)]
+pub fn missed(key: &ConnKey, direction: Direction, len: u64) {
+    if let Some(conn) = CONNS.get_ptr_mut(key) {
+        // SAFETY: as in `transferred`, but that another thread may be at the other fields.
+        let conn = unsafe { &mut *conn };
+        conn.offset[(direction as usize) & 1] += len;
+        if conn.verdict == verdict::FRESH {
+            conn.verdict = verdict::MIDWAY;
+        }
+    }
+    count_drop(DropCause::ConnBusy, len);
+}
+
 /// Looks now and then whether the engine has given the connection up.
 #[inline(always)]
 pub fn given_up(conn: &mut Conn) -> bool {
@@ -240,6 +254,11 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
             conn.verdict = verdict::IGNORE;
             count(Total::ConnsIgnored, 0);
         }
+        return false;
+    }
+    if seen.is_unwanted(direction, fresh, config().unwanted) {
+        conn.verdict = verdict::IGNORE;
+        count(Total::ConnsIgnored, 0);
         return false;
     }
     if let Some(ring) = RINGS.get(conn.home) {

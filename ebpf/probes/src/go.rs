@@ -13,8 +13,8 @@ use agentsight_abi::{
     go::{GoCall, STACK_END_OFFSET, ended},
 };
 use aya_ebpf::{
-    bindings::{BPF_ANY, BPF_F_NO_COMMON_LRU, pt_regs},
-    btf_maps::LruHashMap,
+    bindings::{BPF_ANY, BPF_F_NO_COMMON_LRU, BPF_NOEXIST, pt_regs},
+    btf_maps::{HashMap, LruHashMap},
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
     macros::{btf_map, uprobe},
     programs::ProbeContext,
@@ -29,6 +29,14 @@ static GO_CALLS: LruHashMap<CallKey, GoCall, CALLS_MAX, { BPF_F_NO_COMMON_LRU as
 /// The write under way on a connection, by its key in [`GO_CALLS`].
 #[btf_map]
 static GO_WRITES: LruHashMap<ConnKey, CallKey, CALLS_MAX, { BPF_F_NO_COMMON_LRU as usize }> = LruHashMap::new();
+
+/// Connections whose bytes a program is accounting for. One goroutine writes while another reads, and what
+/// is accounted for first has to be in the ring first: a response after its request, and each byte once.
+#[btf_map]
+static GO_BUSY: HashMap<ConnKey, u32, CALLS_MAX> = HashMap::new();
+
+/// How often a program tries to be the only one at a connection; about 50 microseconds.
+const TRIES_MAX: u32 = 256;
 
 /// Where arguments and results are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -135,28 +143,70 @@ fn enter(regs: *const pt_regs, convention: Convention, direction: Direction) -> 
     0
 }
 
-/// The return of `Write`. The bytes may have been accounted for already, by a read.
+/// The return of `Write`. The bytes may have been accounted for already, by a read; one that is still at it
+/// is waited for by whatever this connection does next.
 #[inline(always)]
 fn written(regs: *const pt_regs, convention: Convention) -> u32 {
-    let Some(call) = take(regs, convention, Direction::Write) else { return 0 };
-    let _ = GO_WRITES.remove(&conn::key(call.conn));
-    let count = results(regs, convention).count;
-    if count > 0 && count as u64 <= call.len {
-        transferred(call.conn, Direction::Write as u64, call.buffer_at(stack_pointer(regs)), count as u64, call.entered_ns);
+    let Some((key, call)) = stashed(regs, convention, Direction::Write) else { return 0 };
+    let conn_key = conn::key(call.conn);
+    let alone = lock(call.conn);
+    if GO_CALLS.remove(&key).is_ok() {
+        let _ = GO_WRITES.remove(&conn_key);
+        let count = results(regs, convention).count;
+        if count > 0 && count as u64 <= call.len {
+            if alone {
+                let buffer = call.buffer_at(stack_pointer(regs));
+                transferred(call.conn, Direction::Write as u64, buffer, count as u64, call.entered_ns);
+            } else {
+                conn::missed(&conn_key, Direction::Write, count as u64);
+            }
+        }
+    }
+    if alone {
+        unlock(&conn_key);
     }
     0
+}
+
+/// Keeps other programs of this family away from a connection until [`unlock`]. False when one was at it
+/// all the time, as when its thread isn't running.
+#[inline(never)]
+fn lock(conn: u64) -> bool {
+    let key = conn::key(conn);
+    let mut tries = 0;
+    while tries < TRIES_MAX {
+        if GO_BUSY.insert(&key, &1, BPF_NOEXIST as u64).is_ok() {
+            return true;
+        }
+        tries += 1;
+    }
+    false
+}
+
+#[inline(always)]
+fn unlock(key: &ConnKey) {
+    let _ = GO_BUSY.remove(key);
 }
 
 /// The return of `Read`. One goroutine writes while another reads, so a response may be read before
 /// the write of its request has returned: what is being written goes first.
 #[inline(always)]
 fn was_read(regs: *const pt_regs, convention: Convention) -> u32 {
-    let Some(call) = take(regs, convention, Direction::Read) else { return 0 };
+    let Some((key, call)) = stashed(regs, convention, Direction::Read) else { return 0 };
+    if GO_CALLS.remove(&key).is_err() {
+        return 0;
+    }
     let results = results(regs, convention);
     if results.count > 0 && results.count as u64 <= call.len {
-        finish_write(&conn::key(call.conn));
-        let buffer = call.buffer_at(stack_pointer(regs));
-        transferred(call.conn, Direction::Read as u64, buffer, results.count as u64, call.entered_ns);
+        let conn_key = conn::key(call.conn);
+        if lock(call.conn) {
+            finish_write(&conn_key);
+            let buffer = call.buffer_at(stack_pointer(regs));
+            transferred(call.conn, Direction::Read as u64, buffer, results.count as u64, call.entered_ns);
+            unlock(&conn_key);
+        } else {
+            conn::missed(&conn_key, Direction::Read, results.count as u64);
+        }
     }
     if results.error != 0 {
         conn::read_failed(call.conn, Some(peer_ended(results.error)));
@@ -192,7 +242,13 @@ fn transferred(conn: u64, direction: u64, buffer: u64, len: u64, entered_ns: u64
 /// `func (c *Conn) Close() error`
 #[inline(always)]
 fn close(regs: *const pt_regs, convention: Convention) -> u32 {
-    conn::end(&conn::key(argument(regs, convention, 0)), 0);
+    let conn = argument(regs, convention, 0);
+    let conn_key = conn::key(conn);
+    let alone = lock(conn);
+    conn::end(&conn_key, 0);
+    if alone {
+        unlock(&conn_key);
+    }
     0
 }
 
@@ -207,9 +263,9 @@ fn handshake(regs: *const pt_regs, convention: Convention) -> u32 {
     0
 }
 
-/// The call that returns here, which its entry has stashed.
+/// The call that returns here, which its entry has stashed, and its key. Who removes it accounts for it.
 #[inline(always)]
-fn take(regs: *const pt_regs, convention: Convention, direction: Direction) -> Option<GoCall> {
+fn stashed(regs: *const pt_regs, convention: Convention, direction: Direction) -> Option<(CallKey, GoCall)> {
     let (conn, stack_end) = match convention {
         Registers => (0, read(goroutine(regs, convention).wrapping_add(STACK_END_OFFSET))?),
         Stack => (argument(regs, convention, 0), 0),
@@ -217,8 +273,7 @@ fn take(regs: *const pt_regs, convention: Convention, direction: Direction) -> O
     let key = call_key(regs, convention, conn, direction, stack_end);
     // SAFETY: this goroutine put it there; another only takes it.
     let call = unsafe { *GO_CALLS.get_ptr(&key)? };
-    GO_CALLS.remove(&key).ok()?;
-    Some(call)
+    Some((key, call))
 }
 
 /// With registers, a call is known by the goroutine and the place of its frame on the stack, which

@@ -69,7 +69,7 @@ static TALLY: PerCpuArray<Tally, { TALLIES }> = PerCpuArray::new();
 static CONN_COUNT: PerCpuArray<u64, 1> = PerCpuArray::new();
 
 #[unsafe(no_mangle)]
-static CONFIG: Config = Config { engine_tgid: 0, filters: 0, fork_child_pid_offset: 0, pad: 0 };
+static CONFIG: Config = Config { engine_tgid: 0, filters: 0, fork_child_pid_offset: 0, unwanted: 0 };
 
 #[unsafe(no_mangle)]
 static LAYOUT: SocketLayout = SocketLayout {

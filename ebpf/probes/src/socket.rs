@@ -30,7 +30,7 @@ use crate::{
     conn::{self, given_up, header, peek},
     emit,
     helpers::{now_ns, this_cpu},
-    maps::{RINGS, SOCKETS, TRANSPORTS, count, count_drop, next_conn_id},
+    maps::{RINGS, SOCKETS, TRANSPORTS, config, count, count_drop, next_conn_id},
     pid,
     select::selected,
     sock,
@@ -311,6 +311,11 @@ fn decide(sk: u64, socket: &mut Socket, direction: Direction, from: &Source, len
             socket.conn.verdict = verdict::IGNORE;
             count(Total::ConnsIgnored, 0);
         }
+        return false;
+    }
+    if seen.is_unwanted(direction, fresh, config().unwanted) {
+        socket.conn.verdict = verdict::IGNORE;
+        count(Total::ConnsIgnored, 0);
         return false;
     }
     socket.conn.verdict = verdict::CAPTURE;

@@ -142,7 +142,7 @@ pub struct OutputOptions {
 
 impl CaptureOptions {
     /// The engine's settings. `by_command`: only what is added while running is captured.
-    pub fn settings(&self, by_command: bool) -> anyhow::Result<capture::Settings> {
+    pub fn settings(&self, by_command: bool, roles: Roles) -> anyhow::Result<capture::Settings> {
         let cgroups = self
             .cgroup
             .iter()
@@ -165,6 +165,7 @@ impl CaptureOptions {
                 cgroups,
                 containers,
                 by_command,
+                unwanted_sides: roles.unwanted(),
             },
             follow_children: by_command,
             binary_paths,

@@ -16,6 +16,7 @@ use super::{
 };
 use crate::{
     capture::Capture,
+    flow::Roles,
     metrics::{Metrics, Total},
     recording::Recorder,
     sys::{
@@ -39,7 +40,7 @@ pub struct Options {
 
 /// Records until a signal, the duration's end, or a full disk.
 pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
-    let settings = options.capture.settings(false)?;
+    let settings = options.capture.settings(false, Roles::Both)?;
     let log = log(options.capture.quiet);
     let stop = Waker::new()?;
     signals::stop_on_signal(stop.clone())?;

@@ -68,7 +68,7 @@ impl Plan {
             settings.batch.delay = Duration::from_millis(200);
         }
         Ok(Self {
-            capture: capture.settings(false)?,
+            capture: capture.settings(false, output.role)?,
             roles: output.role,
             call: output.call(),
             idle: output.idle_timeout,

@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> anyhow::Result<ExitCode> {
     let by_command = !options.command.is_empty();
     let export = options.output.export()?;
     let exports = export.spans.is_some();
-    let settings = options.capture.settings(by_command)?;
+    let settings = options.capture.settings(by_command, options.output.role)?;
     let log = log(options.capture.quiet);
     for warning in &export.warnings {
         log.warn(warning);

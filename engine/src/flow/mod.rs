@@ -23,7 +23,7 @@ mod tunnel;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
-use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, flags, pressure, socket::Endpoints};
+use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, config::unwanted, flags, pressure, socket::Endpoints};
 use bumpalo::Bump;
 
 pub use self::ids::IdSource;
@@ -51,6 +51,15 @@ pub enum Roles {
 }
 
 impl Roles {
+    /// The sides that are not wanted, bits of [`agentsight_abi::config::unwanted`].
+    pub fn unwanted(self) -> u32 {
+        match self {
+            Self::Client => unwanted::SERVERS,
+            Self::Server => unwanted::CLIENTS,
+            Self::Both => 0,
+        }
+    }
+
     fn include(self, role: Role) -> bool {
         match self {
             Self::Client => role == Role::Client,

@@ -46,6 +46,11 @@ struct Exchanges {
     answered_in_turn: bool,
     /// The response that is arriving belongs to no request that was seen.
     orphan: bool,
+    /// That was so while nothing was missed: should it have come before its request here, the next request
+    /// is answered already, and must not be given the answer to the one after it.
+    answered_early: bool,
+    /// Of a connection that was met in the middle the first response belongs to no request.
+    midway: bool,
     /// The last request asked for a WebSocket that may carry calls.
     upgrade: Option<Box<Upgrade>>,
     /// What took over.
@@ -61,7 +66,7 @@ impl Http1 {
         let (requests, responses) =
             if midway { (requests.midway(), responses.midway()) } else { (requests, responses) };
         // Hardly any connection has more than one under way.
-        let exchanges = Exchanges { pending: VecDeque::with_capacity(1), ..Exchanges::default() };
+        let exchanges = Exchanges { pending: VecDeque::with_capacity(1), midway, ..Exchanges::default() };
         Self { requests, responses, exchanges }
     }
 
@@ -285,6 +290,11 @@ impl Exchanges {
             // that not all was seen.
             pending.lose(0);
         }
+        if std::mem::take(&mut self.answered_early) {
+            pending.lose(0);
+            self.responses_unsure = true;
+        }
+        self.midway = false;
         self.pending.push_back((answers, pending));
         self.sequence += 1;
         self.request_open = true;
@@ -321,6 +331,7 @@ impl Exchanges {
             }
             _ => {
                 self.orphan = true;
+                self.answered_early = !std::mem::take(&mut self.midway);
                 context.shared.metrics.lost(Cause::ResponseWithoutRequest, 1);
                 Answers::Other
             }

@@ -35,6 +35,9 @@ const TARGETS_MAX: usize = 1_024;
 /// Files that wait to be studied.
 const BACKLOG_MAX: usize = 4_096;
 
+/// Those of them that are kept open.
+const BACKLOG_OPEN_MAX: usize = 64;
+
 /// A file, as mappings name it.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 struct FileId {
@@ -58,6 +61,14 @@ struct Target {
     /// Chosen by the user or a system library: stays attached without users.
     pinned: bool,
     unused_since: Option<Instant>,
+}
+
+/// A file that waits to be studied.
+struct Waiting {
+    id: FileId,
+    file: MappedFile,
+    /// It is kept open, because the program may have ended by then and will be started again.
+    reached: Option<(PathBuf, File)>,
 }
 
 /// What became of a file.
@@ -109,7 +120,7 @@ pub struct Attacher {
     /// What was found in files before.
     findings: Findings,
     /// Files that wait for the one that is being studied.
-    backlog: VecDeque<(FileId, MappedFile)>,
+    backlog: VecDeque<Waiting>,
     studying: bool,
 }
 
@@ -152,7 +163,9 @@ impl Attacher {
         self.targets.insert(id, Target::new(file.path.clone(), Some(pid)));
         let study = unknown && self.backlog.len() < BACKLOG_MAX;
         if study {
-            self.backlog.push_back((id, file.clone()));
+            let keep = self.backlog.len() < BACKLOG_OPEN_MAX;
+            let reached = keep.then(|| opened.try_clone().ok()).flatten().map(|opened| (reachable, opened));
+            self.backlog.push_back(Waiting { id, file: file.clone(), reached });
         }
         let attached = self.attach(kernel, id, &opened, found, !study);
         self.study_next();
@@ -246,17 +259,15 @@ impl Attacher {
         self.studying
     }
 
-    /// Has the next file studied that a process still maps.
+    /// Has the next file studied that can still be reached.
     fn study_next(&mut self) {
         while !self.studying
-            && let Some((id, file)) = self.backlog.pop_front()
+            && let Some(Waiting { id, file, reached }) = self.backlog.pop_front()
         {
             let Some(target) = self.targets.get(&id) else { continue };
-            let reached = target.users.iter().find_map(|&pid| {
-                let (path, opened) = reach(pid, &file)?;
-                Some((path, Identity::of(id.device, &opened)?, opened))
-            });
-            let Some((path, identity, file)) = reached else {
+            let reached = reached.or_else(|| target.users.iter().find_map(|&pid| reach(pid, &file)));
+            let identified = reached.and_then(|(path, opened)| Some((path, Identity::of(id.device, &opened)?, opened)));
+            let Some((path, identity, file)) = identified else {
                 // It is looked at again when something maps it again.
                 if target.functions == 0 {
                     self.targets.remove(&id);

@@ -143,7 +143,12 @@ impl Kernel {
             .then(|| Tracepoint::find("sched", "sched_process_fork"))
             .transpose()
             .map_err(Error::Fork)?;
-        let mut config = Config { engine_tgid: std::process::id(), filters: selection.filters(), ..Config::default() };
+        let mut config = Config {
+            engine_tgid: std::process::id(),
+            filters: selection.filters(),
+            unwanted: selection.unwanted_sides,
+            ..Config::default()
+        };
         if follow_children {
             config.filters |= filter::FOLLOW;
         }
@@ -152,7 +157,7 @@ impl Kernel {
                 fork.offset("child_pid").ok_or_else(|| Error::Fork(std::io::ErrorKind::NotFound.into()))?;
         }
         let (layout_words, pid_words) = (sockets::words(layout), pids::words(pids));
-        let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.pad];
+        let words = [config.engine_tgid, config.filters, config.fork_child_pid_offset, config.unwanted];
         let cpus = cpu_count();
         let mut ebpf = EbpfLoader::new()
             .override_global("CONFIG", &words, true)

@@ -22,6 +22,8 @@ pub struct Selection {
     pub containers: Vec<Wanted>,
     /// Only processes that are added while running: the command and its descendants.
     pub by_command: bool,
+    /// Sides of connections that are left out, bits of [`agentsight_abi::config::unwanted`].
+    pub unwanted_sides: u32,
 }
 
 impl Selection {

@@ -18,6 +18,7 @@ pub(super) const fn cause(cause: DropCause) -> &'static str {
             "Bytes that went over a captured socket by sendfile, splice or io_uring, which show no buffer."
         }
         DropCause::Unpaired => "A record of rustls whose connection could not be told.",
+        DropCause::ConnBusy => "A call on a connection that another thread's program was busy with for too long.",
     }
 }
 

@@ -219,9 +219,12 @@ fn go_current_http2() {
 fn openssl(version: &str, release: &str, python_version: &str) {
     check_with(&format!("OpenSSL {version}"), Peer::Tls, |_, plan| {
         let [libcrypto, libssl] = libssl(release, python_version)?;
+        let mut client = python(Path::new("python3"), "libssl");
+        // Some wheels leave it to the module that they are for to find what their libraries need.
+        client.env("LD_LIBRARY_PATH", libcrypto.parent()?);
         plan["libcrypto"] = json!(libcrypto);
         plan["libssl"] = json!(libssl);
-        Some(python(Path::new("python3"), "libssl").into())
+        Some(client.into())
     });
 }
 
