@@ -54,7 +54,7 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let spare = folder.path().join("libssl.so");
     fs::copy(&options.library, &spare)?;
     let first = load(&spare)?;
-    let original = byte(code(&first)?);
+    let original = start_of(code(&first)?);
     let mut engine = start(options)?;
     let mut micros = Vec::with_capacity(copies.len());
     let (mut missing, mut in_a_row) = (0, 0);
@@ -91,28 +91,33 @@ fn load(path: &Path) -> anyhow::Result<Library> {
     Ok(unsafe { Library::new(path)? })
 }
 
-/// Where a loaded library's `SSL_write` begins.
+/// Where a loaded library's `SSL_free` begins: a function that is always probed itself, while an inner one
+/// may stand in for `SSL_read` and `SSL_write`. The probes of a file go on within microseconds of each other.
 #[expect(unsafe_code, reason = "looks for a C library's function")]
 fn code(library: &Library) -> anyhow::Result<*const u8> {
     // SAFETY: a function, whose address is all that is used.
-    let function: Symbol<'_, unsafe extern "C" fn()> = unsafe { library.get(b"SSL_write\0")? };
+    let function: Symbol<'_, unsafe extern "C" fn()> = unsafe { library.get(b"SSL_free\0")? };
     Ok(*function as *const u8)
 }
 
+/// A function's first bytes, among which the probe is: not always at the very first, because some
+/// instructions cost less to probe.
+type Start = [u8; 32];
+
 #[expect(unsafe_code, reason = "looks at a C library's code")]
-fn byte(code: *const u8) -> u8 {
-    // SAFETY: the function's first byte, which stays mapped as long as the library is loaded. The kernel
+fn start_of(code: *const u8) -> Start {
+    // SAFETY: the function is longer, and stays mapped as long as the library is loaded. The kernel
     // replaces its page behind the compiler's back.
-    unsafe { code.read_volatile() }
+    unsafe { code.cast::<Start>().read_volatile() }
 }
 
-/// Loads a library that nobody has seen, and waits for the breakpoint in place of this byte.
-fn attached_after(path: &Path, original: u8) -> anyhow::Result<Option<Duration>> {
+/// Loads a library that nobody has seen, and waits for the breakpoint among these bytes.
+fn attached_after(path: &Path, original: Start) -> anyhow::Result<Option<Duration>> {
     let began = Instant::now();
     let library = load(path)?;
     let code = code(&library)?;
     while began.elapsed() < ATTACH_DURATION_MAX {
-        if byte(code) != original {
+        if start_of(code) != original {
             return Ok(Some(began.elapsed()));
         }
         std::hint::spin_loop();
