@@ -117,11 +117,34 @@ impl Engine {
 
     /// Waits until it says that its probes are on `file`.
     pub fn wait_until_attached(&self, file: &Path) {
+        assert!(self.attaches_within(file, READY_DURATION_MAX), "not to {}\n{}", file.display(), self.output.stderr());
+    }
+
+    /// Starts a program, again if it has ended before it was seen, until the probes are on `file` in it.
+    pub fn start_until_attached(&self, file: &Path, start: &mut Command) {
+        let began = Instant::now();
+        start.stdin(Stdio::null()).stdout(Stdio::null());
+        loop {
+            let status = start.status().expect("it starts");
+            assert!(status.success(), "{start:?}: {status}");
+            if self.attaches_within(file, Duration::from_secs(3)) {
+                return;
+            }
+            let said = self.output.stderr();
+            assert!(began.elapsed() < READY_DURATION_MAX, "not attached to {}\n{said}", file.display());
+        }
+    }
+
+    /// Whether it says in time that its probes are on `file`.
+    fn attaches_within(&self, file: &Path, duration_max: Duration) -> bool {
         let began = Instant::now();
         let said = format!("attached to {} (", file.display());
         while !self.output.wait(|text| text.stderr.iter().any(|line| line.contains(&said))) {
-            assert!(began.elapsed() < READY_DURATION_MAX, "not {said}\n{}", self.output.stderr());
+            if began.elapsed() >= duration_max {
+                return false;
+            }
         }
+        true
     }
 
     /// The program's process id.

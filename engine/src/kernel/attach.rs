@@ -392,9 +392,16 @@ impl Target {
 /// Opens the very file that process `pid` has mapped. Its path may lead to another file by now; then
 /// the mapping itself still leads there.
 fn reach(pid: u32, file: &MappedFile) -> Option<(PathBuf, File)> {
-    file.reachable_as(pid).into_iter().find_map(|path| {
+    let through_process = file.reachable_as(pid).into_iter().find_map(|path| {
         let opened = File::open(&path).ok()?;
         (opened.metadata().ok()?.ino() == file.inode).then_some((path, opened))
+    });
+    // A process that lives for some milliseconds is gone by now, but its program will be started again. Where
+    // its files were this one's too, the path still leads there.
+    through_process.or_else(|| {
+        let opened = File::open(&file.path).ok()?;
+        let wanted = FileId { device: file.device, inode: file.inode };
+        (FileId::of(&opened.metadata().ok()?) == wanted).then(|| (file.path.clone(), opened))
     })
 }
 

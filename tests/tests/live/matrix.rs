@@ -1,13 +1,14 @@
 //! The same forty calls by clients of every kind, captured with no flags. To add a client, add a row.
 //!
 //! A file with TLS inside that was never seen is looked into when a process maps it. Rows of such files
-//! start the program once before its calls, without any, so that a busy machine can take its time;
-//! [`a_program_that_an_earlier_run_knew`] and rows of libraries don't.
+//! start the program before its calls, without any, so that a busy machine can take its time; so do those of
+//! libraries that a program loads right before its calls. [`a_program_that_an_earlier_run_knew`] and the
+//! other rows of libraries don't.
 
 use std::{
     fs,
     path::{Path, PathBuf},
-    process::{Command, Stdio},
+    process::Command,
 };
 
 use agentsight::demo::mock::Mock;
@@ -82,9 +83,7 @@ fn check_with(row: &str, peer: Peer, client: impl FnOnce(&Live, &mut Value) -> O
     }
     let engine = live.engine(&[]);
     if let Some((program, mut start)) = inside {
-        let status = start.stdin(Stdio::null()).stdout(Stdio::null()).status().expect("it starts");
-        assert!(status.success(), "{start:?}: {status}");
-        engine.wait_until_attached(&program);
+        engine.start_until_attached(&program, &mut start);
     }
     run(&live, command, &plan, &sendings);
     if peer == Peer::Plain {
@@ -220,11 +219,18 @@ fn openssl(version: &str, release: &str, python_version: &str) {
     check_with(&format!("OpenSSL {version}"), Peer::Tls, |_, plan| {
         let [libcrypto, libssl] = libssl(release, python_version)?;
         let mut client = python(Path::new("python3"), "libssl");
-        // Some wheels leave it to the module that they are for to find what their libraries need.
-        client.env("LD_LIBRARY_PATH", libcrypto.parent()?);
+        // Its calls follow the loading at once; a file that nothing has mapped before has its probes some
+        // milliseconds after that.
+        let mut start = Command::new("python3");
+        start.args(["-c", "import ctypes, sys\nfor name in sys.argv[1:]: ctypes.CDLL(name, ctypes.RTLD_GLOBAL)"]);
+        start.args([&libcrypto, &libssl]);
+        for command in [&mut client, &mut start] {
+            // Some wheels leave it to the module that they are for to find what their libraries need.
+            command.env("LD_LIBRARY_PATH", libcrypto.parent()?);
+        }
         plan["libcrypto"] = json!(libcrypto);
         plan["libssl"] = json!(libssl);
-        Some(client.into())
+        Some(Client { command: client, inside: Some((fs::canonicalize(&libssl).ok()?, start)) })
     });
 }
 
@@ -263,8 +269,8 @@ fn a_program_that_an_earlier_run_knew() {
         return;
     };
     let engine = live.engine(&[]);
-    assert!(Command::new(&program).arg("--version").stdout(Stdio::null()).status().expect("bun").success());
-    engine.wait_until_attached(&fs::canonicalize(&program).expect("a path"));
+    let file = fs::canonicalize(&program).expect("a path");
+    engine.start_until_attached(&file, Command::new(&program).arg("--version"));
     engine.stop();
     let engine = live.engine(&[]);
     let sendings = live.sendings(calls("again"));
