@@ -3,7 +3,7 @@
 use std::{
     collections::{HashMap, HashSet, VecDeque},
     fs::{self, File, Metadata},
-    os::unix::fs::MetadataExt as _,
+    os::unix::fs::{MetadataExt as _, OpenOptionsExt as _},
     path::{Path, PathBuf},
     time::{Duration, Instant},
 };
@@ -393,16 +393,21 @@ impl Target {
 /// the mapping itself still leads there.
 fn reach(pid: u32, file: &MappedFile) -> Option<(PathBuf, File)> {
     let through_process = file.reachable_as(pid).into_iter().find_map(|path| {
-        let opened = File::open(&path).ok()?;
+        let opened = open(&path)?;
         (opened.metadata().ok()?.ino() == file.inode).then_some((path, opened))
     });
     // A process that lives for some milliseconds is gone by now, but its program will be started again. Where
     // its files were this one's too, the path still leads there.
     through_process.or_else(|| {
-        let opened = File::open(&file.path).ok()?;
+        let opened = open(&file.path)?;
         let wanted = FileId { device: file.device, inode: file.inode };
         (FileId::of(&opened.metadata().ok()?) == wanted).then(|| (file.path.clone(), opened))
     })
+}
+
+/// Opens what a process says that it has mapped, without waiting for a writer should it be a pipe by now.
+fn open(path: &Path) -> Option<File> {
+    File::options().read(true).custom_flags(libc::O_NONBLOCK).open(path).ok()
 }
 
 fn users_of(id: FileId) -> HashSet<u32> {
