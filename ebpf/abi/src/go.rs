@@ -20,6 +20,8 @@ pub struct GoCall {
     pub stack_end: u64,
     /// Stack pointer when the call began.
     pub stack: u64,
+    /// What others have done to the connection of this write: one of [`taken`].
+    pub taken: u64,
 }
 
 impl GoCall {
@@ -36,6 +38,18 @@ impl GoCall {
         let on_stack = self.buffer > self.stack && self.buffer < self.stack_end;
         if on_stack { self.buffer.wrapping_add(stack.wrapping_sub(self.stack)) } else { self.buffer }
     }
+}
+
+/// What a write under way and another call on its connection let each other know.
+pub mod taken {
+    /// Nothing yet.
+    pub const NOT: u64 = 0;
+    /// A read has copied the bytes: the write may return, and its caller use the buffer again.
+    pub const COPIED: u64 = 1;
+    /// The write has returned before they were copied: they may have been anybody's.
+    pub const LATE: u64 = 2;
+    /// The connection was closed: the write that returns tells its end.
+    pub const CLOSED: u64 = 3;
 }
 
 /// The texts of Go's errors that tell that the peer has ended the connection.
@@ -59,7 +73,7 @@ pub mod ended {
 /// `g.stack.hi` in a goroutine's descriptor: `stack` is its first field, and `lo` that field's first.
 pub const STACK_END_OFFSET: u64 = 8;
 
-const _: () = assert!(size_of::<GoCall>() == 48);
+const _: () = assert!(size_of::<GoCall>() == 56);
 
 #[cfg(test)]
 mod tests {
@@ -67,8 +81,15 @@ mod tests {
 
     #[test]
     fn buffers_on_the_stack_move_with_it() {
-        let call =
-            |buffer| GoCall { conn: 1, buffer, len: 10, entered_ns: 0, stack_end: 0xc000_0800, stack: 0xc000_0700 };
+        let call = |buffer| GoCall {
+            conn: 1,
+            buffer,
+            len: 10,
+            entered_ns: 0,
+            stack_end: 0xc000_0800,
+            stack: 0xc000_0700,
+            taken: 0,
+        };
         for (buffer, stack, expected) in [
             // On the heap, below and above the stack.
             (0xb000_0000, 0xc000_0700, 0xb000_0000),

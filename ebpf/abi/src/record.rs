@@ -41,6 +41,8 @@ pub mod flags {
     pub const RESET: u16 = 8;
     /// The last that was read was the end of what the peer sends.
     pub const PEER_CLOSED: u16 = 16;
+    /// What came last may not be what was transferred.
+    pub const SPOILT: u16 = 32;
     /// Where the bits begin that say which step of [`crate::pressure`] the ring was at.
     pub const PRESSURE_SHIFT: u16 = 14;
 

@@ -10,8 +10,8 @@ use agentsight_abi::{
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{
-        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, 
-        bpf_probe_read_user_buf, generated::bpf_get_current_cgroup_id,
+        bpf_get_current_comm, bpf_get_current_pid_tgid, bpf_get_current_uid_gid, bpf_probe_read_user_buf,
+        generated::bpf_get_current_cgroup_id,
     },
 };
 
@@ -85,8 +85,17 @@ fn verdict_of(key: &ConnKey) -> u32 {
 #[inline(always)]
 pub fn remember(key: &ConnKey, verdict: u32) {
     let home = this_cpu();
-    let conn =
-        Conn { id: next_conn_id(home), offset: [0; 2], accounted_ns: [0; 2], home, calls: 0, verdict, failed_reads: 0, reads: 0, tgid: key.tgid };
+    let conn = Conn {
+        id: next_conn_id(home),
+        offset: [0; 2],
+        accounted_ns: [0; 2],
+        home,
+        calls: 0,
+        verdict,
+        failed_reads: 0,
+        reads: 0,
+        tgid: key.tgid,
+    };
     match CONNS.insert(key, &conn, BPF_ANY as u64) {
         Ok(()) => count(Total::ConnsOpened, 0),
         Err(_) => count_drop(DropCause::ConnMapFull, 0),
@@ -213,6 +222,13 @@ pub fn missed(key: &ConnKey, direction: Direction, len: u64) {
     count_drop(DropCause::ConnBusy, len);
 }
 
+/// Bytes of this connection that are in the ring may be wrong: the connection is ended, and met anew.
+#[inline(always)]
+pub fn spoilt(key: &ConnKey, len: u64) {
+    end(key, flags::SPOILT);
+    count_drop(DropCause::ConnBusy, len);
+}
+
 /// Looks now and then whether the engine has given the connection up.
 #[inline(always)]
 pub fn given_up(conn: &mut Conn) -> bool {
@@ -303,7 +319,9 @@ fn write_transport(place: *mut Endpoints) {
                 place.write(*found);
                 (*place).pad = 0;
             }
-            _ => place.write(Endpoints { family: 0, local_port: 0, peer_port: 0, pad: 0, local: [0; 16], peer: [0; 16] }),
+            _ => {
+                place.write(Endpoints { family: 0, local_port: 0, peer_port: 0, pad: 0, local: [0; 16], peer: [0; 16] })
+            }
         }
     }
 }

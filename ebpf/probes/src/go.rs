@@ -10,12 +10,12 @@
 
 use agentsight_abi::{
     CALLS_MAX, CallKey, ConnKey, Direction, DropCause,
-    go::{GoCall, STACK_END_OFFSET, ended},
+    go::{GoCall, STACK_END_OFFSET, ended, taken},
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_COMMON_LRU, BPF_NOEXIST, pt_regs},
-    btf_maps::{HashMap, LruHashMap},
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
+    btf_maps::{Array, HashMap, LruHashMap},
+    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_probe_read_kernel},
     macros::{btf_map, uprobe},
     programs::ProbeContext,
 };
@@ -35,8 +35,19 @@ static GO_WRITES: LruHashMap<ConnKey, CallKey, CALLS_MAX, { BPF_F_NO_COMMON_LRU 
 #[btf_map]
 static GO_BUSY: HashMap<ConnKey, u32, CALLS_MAX> = HashMap::new();
 
-/// How often a program tries to be the only one at a connection; about 50 microseconds.
-const TRIES_MAX: u32 = 256;
+/// How often a program tries to be the only one at a connection; one or two milliseconds with
+/// [`pause`], in which the other can copy the largest call.
+const TRIES_MAX: u32 = 1024;
+
+/// So many tries are made at once, which is enough for a call of some KiB.
+const HASTY_TRIES: u32 = 32;
+
+/// Bytes that [`pause`] copies.
+const PAUSE_BYTES: usize = 16 * 1024;
+
+/// What [`pause`] copies, onto itself.
+#[btf_map]
+static GO_PAUSE: Array<[u8; PAUSE_BYTES], 1> = Array::new();
 
 /// Where arguments and results are.
 #[derive(Clone, Copy, PartialEq, Eq)]
@@ -130,6 +141,7 @@ fn enter(regs: *const pt_regs, convention: Convention, direction: Direction) -> 
         entered_ns: now_ns(),
         stack_end,
         stack,
+        taken: taken::NOT,
     };
     let key = call_key(regs, convention, conn, direction, stack_end);
     if GO_CALLS.insert(&key, &call, BPF_ANY as u64).is_err() {
@@ -143,29 +155,73 @@ fn enter(regs: *const pt_regs, convention: Convention, direction: Direction) -> 
     0
 }
 
-/// The return of `Write`. The bytes may have been accounted for already, by a read; one that is still at it
-/// is waited for by whatever this connection does next.
+/// The return of `Write`. The bytes may have been accounted for already, by a read. While a read is at it,
+/// `Write` must not return: its caller is free to use the buffer again.
 #[inline(always)]
 fn written(regs: *const pt_regs, convention: Convention) -> u32 {
-    let Some((key, call)) = stashed(regs, convention, Direction::Write) else { return 0 };
+    let Some((key, place)) = stashed(regs, convention, Direction::Write) else { return 0 };
+    // SAFETY: this goroutine put it there and removes it; a read changes `taken` only.
+    let call = unsafe { *place };
     let conn_key = conn::key(call.conn);
-    let alone = lock(call.conn);
-    if GO_CALLS.remove(&key).is_ok() {
-        let _ = GO_WRITES.remove(&conn_key);
-        let count = results(regs, convention).count;
-        if count > 0 && count as u64 <= call.len {
-            if alone {
-                let buffer = call.buffer_at(stack_pointer(regs));
-                transferred(call.conn, Direction::Write as u64, buffer, count as u64, call.entered_ns);
-            } else {
-                conn::missed(&conn_key, Direction::Write, count as u64);
-            }
+    let count = results(regs, convention).count;
+    let count = if count > 0 && count as u64 <= call.len { count as u64 } else { 0 };
+    let found = lock_or_copied(call.conn, place);
+    if found == COPIED {
+        let _ = GO_CALLS.remove(&key);
+        return 0;
+    }
+    let (alone, taken) = (found == ALONE, taken_of(place));
+    if alone {
+        if taken != taken::COPIED && count != 0 {
+            let buffer = call.buffer_at(stack_pointer(regs));
+            transferred(call.conn, Direction::Write as u64, buffer, count, call.entered_ns);
         }
+        if GO_WRITES.get_ptr(&conn_key).is_some_and(|newest| is(newest, &key)) {
+            let _ = GO_WRITES.remove(&conn_key);
+        }
+    } else if GO_WRITES.remove(&conn_key).is_ok() {
+        conn::missed(&conn_key, Direction::Write, count);
+    } else {
+        // The read that is copying removes the call when it finds this.
+        tell(place, taken::LATE);
+        return 0;
+    }
+    if taken == taken::CLOSED {
+        conn::end(&conn_key, 0);
     }
     if alone {
         unlock(&conn_key);
     }
+    let _ = GO_CALLS.remove(&key);
     0
+}
+
+/// Of [`lock_or_copied`]: nobody else is at the connection until [`unlock`].
+const ALONE: u32 = 0;
+/// The bytes of the write are in the ring.
+const COPIED: u32 = 1;
+/// Another was at the connection all the time, as when its thread isn't running.
+const TIRED: u32 = 2;
+
+/// Keeps other programs of this family away from a connection until [`unlock`], unless the write `place`
+/// has been copied by a read meanwhile.
+#[inline(never)]
+fn lock_or_copied(conn: u64, place: *mut GoCall) -> u32 {
+    let key = conn::key(conn);
+    let mut tries = 0;
+    while tries < TRIES_MAX {
+        if taken_of(place) == taken::COPIED {
+            return COPIED;
+        }
+        if GO_BUSY.insert(&key, &1, BPF_NOEXIST as u64).is_ok() {
+            return ALONE;
+        }
+        if tries >= HASTY_TRIES {
+            pause();
+        }
+        tries += 1;
+    }
+    TIRED
 }
 
 /// Keeps other programs of this family away from a connection until [`unlock`]. False when one was at it
@@ -178,9 +234,21 @@ fn lock(conn: u64) -> bool {
         if GO_BUSY.insert(&key, &1, BPF_NOEXIST as u64).is_ok() {
             return true;
         }
+        if tries >= HASTY_TRIES {
+            pause();
+        }
         tries += 1;
     }
     false
+}
+
+/// Lets about a microsecond pass. A program may not sleep, and how often it may loop is bounded.
+#[inline(always)]
+fn pause() {
+    if let Some(place) = GO_PAUSE.get_ptr_mut(0) {
+        // SAFETY: a value of its own size, which nobody reads for what it holds.
+        unsafe { bpf_probe_read_kernel(place.cast(), PAUSE_BYTES as u32, place.cast_const().cast()) };
+    }
 }
 
 #[inline(always)]
@@ -188,11 +256,32 @@ fn unlock(key: &ConnKey) {
     let _ = GO_BUSY.remove(key);
 }
 
+#[inline(always)]
+fn taken_of(place: *mut GoCall) -> u64 {
+    // SAFETY: a value of `GO_CALLS`, which another program may change at any time.
+    unsafe { (&raw const (*place).taken).read_volatile() }
+}
+
+#[inline(always)]
+fn tell(place: *mut GoCall, taken: u64) {
+    // SAFETY: as in `taken_of`.
+    unsafe { (&raw mut (*place).taken).write_volatile(taken) };
+}
+
+#[inline(always)]
+fn is(place: *const CallKey, key: &CallKey) -> bool {
+    // SAFETY: a value of `GO_WRITES`.
+    let found = unsafe { *place };
+    found.pid_tgid == key.pid_tgid && found.stack == key.stack
+}
+
 /// The return of `Read`. One goroutine writes while another reads, so a response may be read before
 /// the write of its request has returned: what is being written goes first.
 #[inline(always)]
 fn was_read(regs: *const pt_regs, convention: Convention) -> u32 {
-    let Some((key, call)) = stashed(regs, convention, Direction::Read) else { return 0 };
+    let Some((key, place)) = stashed(regs, convention, Direction::Read) else { return 0 };
+    // SAFETY: this goroutine put it there, and nobody else changes it.
+    let call = unsafe { *place };
     if GO_CALLS.remove(&key).is_err() {
         return 0;
     }
@@ -214,19 +303,36 @@ fn was_read(regs: *const pt_regs, convention: Convention) -> u32 {
     0
 }
 
+/// The write that is under way on a connection and not accounted for. To be asked while alone.
+#[inline(always)]
+fn write_of(conn_key: &ConnKey) -> Option<(CallKey, *mut GoCall)> {
+    // SAFETY: read at once; a slot that is reused meanwhile gives a key without a call.
+    let key = unsafe { *GO_WRITES.get_ptr(conn_key)? };
+    let place = GO_CALLS.get_ptr_mut(&key)?;
+    // SAFETY: a value of `GO_CALLS`.
+    let conn = unsafe { (*place).conn };
+    (conn == conn_key.ssl && taken_of(place) == taken::NOT).then_some((key, place))
+}
+
 /// Accounts for the write that is under way on a connection as if it had returned. Its bytes don't
 /// lie on the stack: `Write` hands them to a cipher behind an interface, so they escape to the heap.
 #[inline(always)]
 fn finish_write(conn_key: &ConnKey) {
-    let Some(key) = GO_WRITES.get_ptr(conn_key) else { return };
-    // SAFETY: read at once; a slot that is reused meanwhile gives a key without a call.
-    let key = unsafe { *key };
-    let Some(call) = GO_CALLS.get_ptr(&key) else { return };
-    // SAFETY: as above.
-    let call = unsafe { *call };
-    // Whoever removes the call accounts for it.
-    if call.conn == conn_key.ssl && GO_CALLS.remove(&key).is_ok() {
-        transferred(call.conn, Direction::Write as u64, call.buffer, call.len, call.entered_ns);
+    let Some((key, place)) = write_of(conn_key) else { return };
+    // SAFETY: its goroutine changes it no more.
+    let call = unsafe { *place };
+    // Whoever removes it here accounts for it.
+    if GO_WRITES.remove(conn_key).is_err() {
+        return;
+    }
+    transferred(call.conn, Direction::Write as u64, call.buffer, call.len, call.entered_ns);
+    if taken_of(place) == taken::LATE {
+        // What was copied may be of the next call already, so nothing may be made of it.
+        let _ = GO_CALLS.remove(&key);
+        conn::spoilt(conn_key, call.len);
+    } else {
+        // The write that waits for this removes the call.
+        tell(place, taken::COPIED);
     }
 }
 
@@ -239,16 +345,22 @@ fn transferred(conn: u64, direction: u64, buffer: u64, len: u64, entered_ns: u64
     }
 }
 
-/// `func (c *Conn) Close() error`
+/// `func (c *Conn) Close() error`. The peer may have got all of a write and be gone before that has
+/// returned; it also returns when it is this that breaks it off. It knows how much was written, so it
+/// tells the end then.
 #[inline(always)]
 fn close(regs: *const pt_regs, convention: Convention) -> u32 {
     let conn = argument(regs, convention, 0);
     let conn_key = conn::key(conn);
-    let alone = lock(conn);
-    conn::end(&conn_key, 0);
-    if alone {
-        unlock(&conn_key);
+    if !lock(conn) {
+        conn::end(&conn_key, 0);
+        return 0;
     }
+    match write_of(&conn_key) {
+        Some((_, place)) => tell(place, taken::CLOSED),
+        None => conn::end(&conn_key, 0),
+    }
+    unlock(&conn_key);
     0
 }
 
@@ -263,30 +375,22 @@ fn handshake(regs: *const pt_regs, convention: Convention) -> u32 {
     0
 }
 
-/// The call that returns here, which its entry has stashed, and its key. Who removes it accounts for it.
+/// The call that returns here, where its entry has stashed it, and its key.
 #[inline(always)]
-fn stashed(regs: *const pt_regs, convention: Convention, direction: Direction) -> Option<(CallKey, GoCall)> {
+fn stashed(regs: *const pt_regs, convention: Convention, direction: Direction) -> Option<(CallKey, *mut GoCall)> {
     let (conn, stack_end) = match convention {
         Registers => (0, read(goroutine(regs, convention).wrapping_add(STACK_END_OFFSET))?),
         Stack => (argument(regs, convention, 0), 0),
     };
     let key = call_key(regs, convention, conn, direction, stack_end);
-    // SAFETY: this goroutine put it there; another only takes it.
-    let call = unsafe { *GO_CALLS.get_ptr(&key)? };
-    Some((key, call))
+    Some((key, GO_CALLS.get_ptr_mut(&key)?))
 }
 
 /// With registers, a call is known by the goroutine and the place of its frame on the stack, which
 /// tells a call within a call (TLS in TLS) apart. On the stack the goroutine isn't known on return, but
 /// the connection still is, which does the same.
 #[inline(always)]
-fn call_key(
-    regs: *const pt_regs,
-    convention: Convention,
-    conn: u64,
-    direction: Direction,
-    stack_end: u64,
-) -> CallKey {
+fn call_key(regs: *const pt_regs, convention: Convention, conn: u64, direction: Direction, stack_end: u64) -> CallKey {
     let process = bpf_get_current_pid_tgid() & !0xffff_ffff;
     match convention {
         Registers => {

@@ -3,7 +3,8 @@
 use core::arch::asm;
 
 use agentsight_abi::{
-    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, RINGS_MAX, Tally, Total, conn_id,
+    CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, RINGS_MAX, Tally, Total,
+    conn_id,
     socket::{Batch, Endpoints, SOCKETS_MAX, Socket, SocketLayout, TRANSPORTS_MAX},
     tally::TALLIES,
 };

@@ -3,21 +3,11 @@
 use core::mem::offset_of;
 
 use agentsight_abi::pid::{LEVELS_MAX, OUTSIDE, PidLayout, UPID_BYTES};
-use aya_ebpf::helpers::{
-    bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_current_task,
-};
+use aya_ebpf::helpers::{bpf_get_current_pid_tgid, bpf_probe_read_kernel, generated::bpf_get_current_task};
 
 #[unsafe(no_mangle)]
-static PIDS: PidLayout = PidLayout {
-    namespace: 0,
-    leader: 0,
-    pid: 0,
-    level: 0,
-    numbers: 0,
-    number: 0,
-    number_namespace: 0,
-    inode: 0,
-};
+static PIDS: PidLayout =
+    PidLayout { namespace: 0, leader: 0, pid: 0, level: 0, numbers: 0, number: 0, number_namespace: 0, inode: 0 };
 
 /// What the engine set before loading in the field at `field`.
 #[inline(always)]

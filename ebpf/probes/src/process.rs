@@ -17,7 +17,9 @@ use crate::{
 #[tracepoint]
 pub fn process_fork(ctx: TracePointContext) -> u32 {
     // SAFETY: the helper checks the address; the offset is from the tracepoint's own description.
-    if parent_is_chosen() && let Ok(child) = unsafe { ctx.read_at::<u32>(config().fork_child_pid_offset as usize) } {
+    if parent_is_chosen()
+        && let Ok(child) = unsafe { ctx.read_at::<u32>(config().fork_child_pid_offset as usize) }
+    {
         choose(child);
     }
     0

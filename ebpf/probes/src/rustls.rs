@@ -416,9 +416,7 @@ fn registers(regs: *const pt_regs) -> [u64; 11] {
     // SAFETY: the context of a uprobe is the registers, which the kernel lets a program read.
     unsafe {
         let regs = &*regs;
-        [
-            regs.rbx, regs.rbp, regs.r12, regs.r13, regs.r14, regs.r15, regs.r8, regs.r9, regs.r10, regs.r11, regs.rax,
-        ]
+        [regs.rbx, regs.rbp, regs.r12, regs.r13, regs.r14, regs.r15, regs.r8, regs.r9, regs.r10, regs.r11, regs.rax]
     }
 }
 

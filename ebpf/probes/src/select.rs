@@ -1,9 +1,7 @@
 //! Is this process to be captured?
 
 use agentsight_abi::{CGROUP_DEPTH_MAX, config::filter};
-use aya_ebpf::helpers::{
-    bpf_get_current_comm, bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id,
-};
+use aya_ebpf::helpers::{bpf_get_current_comm, bpf_get_current_uid_gid, generated::bpf_get_current_ancestor_cgroup_id};
 
 use crate::{
     maps::{FILTER_CGROUPS, FILTER_COMMS, FILTER_TGIDS, FILTER_UIDS, config},

@@ -13,9 +13,7 @@ use agentsight_abi::{
     flags,
     pieces::{CALL_BYTES_MAX, PIECE_BYTES},
     record::UnixOpenInfo,
-    socket::{
-        AF_UNIX, MIDWAY_LOOKS_MAX, STEPS_MAX, Socket, is_certain_head, is_tls_record, traits, transport,
-    },
+    socket::{AF_UNIX, MIDWAY_LOOKS_MAX, STEPS_MAX, Socket, is_certain_head, is_tls_record, traits, transport},
     verdict,
 };
 use aya_ebpf::{

@@ -131,7 +131,12 @@ fn registers() -> Option<Registers> {
             bpf_probe_read_kernel(regs.add(1).cast::<u64>()).ok()?,
         )
     };
-    (pstate & NOT_USER64 == 0).then_some(Registers { number: values[8], fd: first, second: values[1], third: values[2] })
+    (pstate & NOT_USER64 == 0).then_some(Registers {
+        number: values[8],
+        fd: first,
+        second: values[1],
+        third: values[2],
+    })
 }
 
 #[inline(always)]

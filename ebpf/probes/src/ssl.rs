@@ -90,7 +90,8 @@ pub fn ssl_return(ctx: RetProbeContext) -> u32 {
     if len == 0 || len >> 48 != 0 {
         return 0;
     }
-    let direction = if call.direction & DIRECTION == Direction::Write as u64 { Direction::Write } else { Direction::Read };
+    let direction =
+        if call.direction & DIRECTION == Direction::Write as u64 { Direction::Write } else { Direction::Read };
     conn::transferred(call.ssl, direction, call.buffer, len, call.entered_ns);
     0
 }

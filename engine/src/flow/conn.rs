@@ -267,6 +267,9 @@ impl Conn {
                 self.gap(direction, missing, header, shared, outlet);
             }
         }
+        if header.flags & flags::SPOILT != 0 {
+            return self.given_up(shared, outlet);
+        }
         // Whoever ends a connection first, it is the client that cancels.
         let peer_closed = header.flags & flags::PEER_CLOSED != 0;
         let by_client = (self.role == Role::Client) != peer_closed;

@@ -70,14 +70,28 @@ fn answered() -> Vec<Script> {
 
 /// Both sides by Go: a span of each for every exchange, which say the same.
 fn both_sides(toolchain: Toolchain, linking: Linking, http2: bool, restless: bool) {
+    both_sides_of(answered(), usize::MAX, (toolchain, linking), http2, restless);
+}
+
+/// The same of these scripts, each so many of which are another client's.
+fn both_sides_of(
+    scripts: Vec<Script>,
+    for_each_client: usize,
+    (toolchain, linking): (Toolchain, Linking),
+    http2: bool,
+    restless: bool,
+) {
     let Some(live) = Live::begin() else { return };
     let Some(program) = go::build(toolchain, linking) else { return };
     let engine = live.engine(&["--role", "both"]);
-    let sendings = live.sendings(answered());
+    let sendings = live.sendings(scripts);
     let server = Server::start(&program, &sendings, live.folder.path(), restless);
     let sender = Sender { http2, concurrent: 8, raw: false, restless };
-    let protocol = go::send(&engine, &program, (&server.address, &server.ca), sender, &sendings, live.folder.path());
-    assert_eq!(protocol, if http2 { "HTTP/2.0" } else { "HTTP/1.1" });
+    for sendings in sendings.chunks(for_each_client.min(sendings.len())) {
+        let peer = (server.address.as_str(), server.ca.as_path());
+        let protocol = go::send(&engine, &program, peer, sender, sendings, live.folder.path());
+        assert_eq!(protocol, if http2 { "HTTP/2.0" } else { "HTTP/1.1" });
+    }
     let traces: Vec<&str> = sendings.iter().map(|sending| sending.trace.trace_id.as_str()).collect();
     let ours = |spans: &[Span]| {
         let ours = spans.iter().filter(|span| traces.contains(&span.trace_id.as_str())).cloned();
@@ -127,6 +141,14 @@ fn http2_by_the_current_go() {
 #[test]
 fn http2_by_the_current_go_with_goroutines_that_are_stopped() {
     both_sides(Toolchain::Current, Linking::Plain, true, true);
+}
+
+/// A client that has its last answer goes at once, so its connections may be closed by the server before
+/// the write of that answer has returned.
+#[test]
+fn connections_that_end_with_their_last_answer() {
+    let two = |client| large(&format!("go-end-{client}")).into_iter().take(2);
+    both_sides_of((0..30).flat_map(two).collect(), 2, (Toolchain::Current, Linking::Plain), true, false);
 }
 
 #[test]
