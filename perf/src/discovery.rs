@@ -2,20 +2,35 @@
 //!
 //! Nobody is asked: a uprobe is a breakpoint in the code, and this process looks at the code of the
 //! library that it has loaded until the breakpoint is there.
+//!
+//! The floor beside it: what the kernel takes for one empty probe on such a library, after the same pause.
+//! The first registration after a while waits for an RCU grace period (`dup_mmap_sem` of
+//! kernel/events/uprobes.c is a per-CPU semaphore, whose writers do), and the following ones don't.
 
 use std::{
-    fs,
+    ffi::CString,
+    fs::{self, File},
     io::{BufRead as _, BufReader},
+    os::{fd::AsFd as _, unix::ffi::OsStrExt as _},
     path::{Path, PathBuf},
     process::{Child, Command, Stdio},
     thread,
     time::{Duration, Instant},
 };
 
-use agentsight::demo::Folder;
+use agentsight::{
+    demo::Folder,
+    kernel::{
+        image::examine,
+        uprobes::{Link, detach},
+    },
+    sys::bpf,
+};
 use anyhow::{Context as _, bail, ensure};
 use clap::Args;
 use libloading::{Library, Symbol};
+
+use crate::probes;
 
 /// A probe that takes longer is counted as missing.
 const ATTACH_DURATION_MAX: Duration = Duration::from_secs(5);
@@ -56,7 +71,12 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
     let first = load(&spare)?;
     let original = start_of(code(&first)?);
     let mut engine = start(options)?;
-    let mut micros = Vec::with_capacity(copies.len());
+    let empty = probes::program()?;
+    let (mut micros, mut floor) = (Vec::with_capacity(copies.len()), Vec::with_capacity(copies.len()));
+    let offset = examine(&File::open(&spare)?, |image| image.functions(&["SSL_free"]))?;
+    let offset = offset.into_iter().flatten().next().context("the library has no SSL_free")?;
+    let spare = CString::new(spare.as_os_str().as_bytes())?;
+    let mut links = Vec::with_capacity(copies.len());
     let (mut missing, mut in_a_row) = (0, 0);
     for copy in &copies {
         match attached_after(copy, original)? {
@@ -71,18 +91,29 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
             break;
         }
         thread::sleep(Duration::from_millis(options.pause));
+        let began = Instant::now();
+        links.push(Link::Together(bpf::link(empty.as_fd(), &spare, &[offset], false)?));
+        floor.push(began.elapsed().as_micros());
+        thread::sleep(Duration::from_millis(options.pause));
     }
+    detach(links);
     drop(first);
     let status = Command::new("kill").args(["-INT", &engine.id().to_string()]).status()?;
     ensure!(status.success(), "can't stop agentsight");
     engine.wait()?;
+    println!("microseconds, {} copies, {missing} without probes:", copies.len());
+    distribution("mapping -> attached", micros);
+    distribution("one empty probe, by the kernel", floor);
+    Ok(())
+}
+
+fn distribution(of: &str, mut micros: Vec<u128>) {
     micros.sort_unstable();
     let at = |share: f64| micros.get(((micros.len() as f64 - 1.0) * share).round() as usize).copied().unwrap_or(0);
-    println!("mapping -> attached, microseconds, {} copies, {missing} without probes:", copies.len());
+    println!("  {of}");
     for (name, share) in [("min", 0.0), ("p50", 0.5), ("p90", 0.9), ("p99", 0.99), ("max", 1.0)] {
-        println!("  {name} {}", at(share));
+        println!("    {name} {}", at(share));
     }
-    Ok(())
 }
 
 #[expect(unsafe_code, reason = "a C library")]

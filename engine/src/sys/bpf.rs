@@ -138,13 +138,20 @@ pub fn link(program: BorrowedFd<'_>, path: &CStr, offsets: &[u64], on_return: bo
     unsafe { bpf(BPF_LINK_CREATE, &attr) }
 }
 
-/// Whether the kernel knows such links, and lets this process make them.
-pub fn can_link() -> bool {
+/// A program for such links that does nothing.
+///
+/// # Errors
+/// What bpf(2) says.
+pub fn nothing() -> io::Result<OwnedFd> {
     // r0 = 0; exit
     const NOTHING: [u8; 16] = [0xb7, 0, 0, 0, 0, 0, 0, 0, 0x95, 0, 0, 0, 0, 0, 0, 0];
-    let Ok(instructions) = aya_obj::copy_instructions(&NOTHING) else { return false };
-    let source = Source { name: "agentsight", instructions: &instructions, license: c"GPL" };
-    let Ok(program) = verify(source, &mut []) else { return false };
+    let instructions = aya_obj::copy_instructions(&NOTHING).map_err(io::Error::other)?;
+    verify(Source { name: "agentsight", instructions: &instructions, license: c"GPL" }, &mut [])
+}
+
+/// Whether the kernel knows such links, and lets this process make them.
+pub fn can_link() -> bool {
+    let Ok(program) = nothing() else { return false };
     // A folder is refused as such only by a kernel that has understood the rest; others don't look.
     link(program.as_fd(), c"/", &[0], false).is_err_and(|error| error.raw_os_error() == Some(libc::EBADF))
 }
