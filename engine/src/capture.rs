@@ -47,6 +47,9 @@ const CHORES: Duration = Duration::from_secs(1);
 const ENDING_LOOK: Duration = Duration::from_millis(5);
 /// What is mapped at the start may take so long to be looked into; the rest comes later.
 const SETTLING_MAX: Duration = Duration::from_secs(2);
+
+/// A program that ran for so long before its probes were there may have made calls, so it is told.
+const UNSEEN_TOLD: Duration = Duration::from_millis(50);
 /// A process that still lives so long after one of its threads ended is not ending.
 const ENDING_MAX: Duration = Duration::from_millis(500);
 
@@ -523,8 +526,11 @@ impl Minder {
 
     fn tell(&self, attached: Attached) {
         match attached {
-            Attached::New { path, functions, remark } => {
-                if self.announces {
+            Attached::New { path, functions, unseen, remark } => {
+                if self.announces && unseen >= UNSEEN_TOLD {
+                    let when = format!("{} ms after it was mapped; calls before that are not seen", unseen.as_millis());
+                    self.log.info(&format!("attached to {} ({functions} functions) {when}", path.display()));
+                } else if self.announces {
                     self.log.info(&format!("attached to {} ({functions} functions)", path.display()));
                 }
                 if let Some(remark) = remark {

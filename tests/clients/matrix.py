@@ -144,7 +144,8 @@ def make_httpx():
 
 
 def make_libssl():
-    """A shared library of any version of OpenSSL, by its C interface; every second call by the functions of 1.1.1."""
+    """A shared library of any version of OpenSSL or BoringSSL, by its C interface; every second call by the
+    functions of 1.1.1, where it has them."""
     import ctypes, socket
 
     ctypes.CDLL(plan["libcrypto"], ctypes.RTLD_GLOBAL)
@@ -164,7 +165,11 @@ def make_libssl():
         raw.settimeout(None)
         ssl = pointer(lib.SSL_new(pointer(context)))
         lib.SSL_set_fd(ssl, raw.fileno())
-        lib.SSL_ctrl(ssl, 55, ctypes.c_long(0), ctypes.c_char_p(host.encode()))  # the server's name
+        name = ctypes.c_char_p(host.encode())
+        if has("SSL_set_tlsext_host_name"):  # a macro in OpenSSL, a function in BoringSSL
+            lib.SSL_set_tlsext_host_name(ssl, name)
+        else:
+            lib.SSL_ctrl(ssl, 55, ctypes.c_long(0), name)
         assert lib.SSL_connect(ssl) == 1, "no handshake"
         return raw, ssl
 

@@ -58,6 +58,8 @@ struct Target {
     functions: usize,
     links: Vec<Link>,
     users: HashSet<u32>,
+    /// When it was met.
+    since: Instant,
     /// Chosen by the user or a system library: stays attached without users.
     pinned: bool,
     unused_since: Option<Instant>,
@@ -80,6 +82,8 @@ pub enum Attached {
         path: PathBuf,
         /// How many functions were found.
         functions: usize,
+        /// How long a process had mapped it by then, as far as was noticed; what that said meanwhile was not seen.
+        unseen: Duration,
         /// Something that the user should know of them.
         remark: Option<String>,
     },
@@ -296,7 +300,12 @@ impl Attacher {
                 Ok(links) => {
                     target.links.extend(links);
                     target.functions += found.functions;
-                    Attached::New { path, functions: found.functions, remark: found.remark }
+                    Attached::New {
+                        path,
+                        functions: found.functions,
+                        unseen: if target.pinned { Duration::ZERO } else { target.since.elapsed() },
+                        remark: found.remark,
+                    }
                 }
                 Err(error) => Attached::Failed { path, why: error.to_string() },
             }
@@ -385,7 +394,8 @@ impl Attacher {
 impl Target {
     fn new(path: PathBuf, user: Option<u32>) -> Self {
         let pinned = user.is_none();
-        Self { path, functions: 0, links: Vec::new(), users: user.into_iter().collect(), pinned, unused_since: None }
+        let users = user.into_iter().collect();
+        Self { path, functions: 0, links: Vec::new(), users, since: Instant::now(), pinned, unused_since: None }
     }
 }
 

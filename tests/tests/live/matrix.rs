@@ -214,10 +214,10 @@ fn go_current_http2() {
     go(Toolchain::Current, Linking::Stripped, "http2");
 }
 
-/// A shared library of OpenSSL that a wheel of PyPI brings, by its C interface.
-fn openssl(version: &str, release: &str, python_version: &str) {
-    check_with(&format!("OpenSSL {version}"), Peer::Tls, |_, plan| {
-        let [libcrypto, libssl] = libssl(release, python_version)?;
+/// A shared library, by its C interface.
+fn shared(name: &str, libraries: impl FnOnce() -> Option<[PathBuf; 2]>) {
+    check_with(name, Peer::Tls, |_, plan| {
+        let [libcrypto, libssl] = libraries()?;
         let mut client = python(Path::new("python3"), "libssl");
         // Its calls follow the loading at once; a file that nothing has mapped before has its probes some
         // milliseconds after that.
@@ -231,6 +231,21 @@ fn openssl(version: &str, release: &str, python_version: &str) {
         plan["libcrypto"] = json!(libcrypto);
         plan["libssl"] = json!(libssl);
         Some(Client { command: client, inside: Some((fs::canonicalize(&libssl).ok()?, start)) })
+    });
+}
+
+/// OpenSSL's, which a wheel of PyPI brings.
+fn openssl(version: &str, release: &str, python_version: &str) {
+    shared(&format!("OpenSSL {version}"), || libssl(release, python_version));
+}
+
+/// BoringSSL's, which Debian has for Android's tools.
+#[test]
+fn boringssl_shared() {
+    shared("BoringSSL", || {
+        let libraries = ["libcrypto", "libssl"]
+            .map(|name| PathBuf::from(format!("/usr/lib/{}-linux-gnu/android/{name}.so.0", std::env::consts::ARCH)));
+        libraries.iter().all(|library| library.is_file()).then_some(libraries)
     });
 }
 
