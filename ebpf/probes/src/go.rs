@@ -9,7 +9,7 @@
 //! (go.dev/s/regabi), before they are on the stack above the return address.
 
 use agentsight_abi::{
-    CALLS_MAX, CallKey, ConnKey, Direction, DropCause,
+    CALLS_MAX, CONNS_MAX, CallKey, ConnKey, Direction, DropCause,
     go::{GoCall, STACK_END_OFFSET, ended, taken},
 };
 use aya_ebpf::{
@@ -22,9 +22,10 @@ use aya_ebpf::{
 
 use crate::{conn, helpers::now_ns, maps::count_drop, select::selected};
 
-/// Calls between entry and return.
+/// Calls between entry and return. A connection that waits for the peer has a read here all the time, so
+/// there is room for as many as connections, on whatever CPUs they began.
 #[btf_map]
-static GO_CALLS: LruHashMap<CallKey, GoCall, CALLS_MAX, { BPF_F_NO_COMMON_LRU as usize }> = LruHashMap::new();
+static GO_CALLS: LruHashMap<CallKey, GoCall, CONNS_MAX> = LruHashMap::new();
 
 /// The write under way on a connection, by its key in [`GO_CALLS`].
 #[btf_map]
@@ -311,7 +312,8 @@ fn write_of(conn_key: &ConnKey) -> Option<(CallKey, *mut GoCall)> {
     let place = GO_CALLS.get_ptr_mut(&key)?;
     // SAFETY: a value of `GO_CALLS`.
     let conn = unsafe { (*place).conn };
-    (conn == conn_key.ssl && taken_of(place) == taken::NOT).then_some((key, place))
+    let taken = taken_of(place);
+    (conn == conn_key.ssl && (taken == taken::NOT || taken == taken::CLOSED)).then_some((key, place))
 }
 
 /// Accounts for the write that is under way on a connection as if it had returned. Its bytes don't
@@ -322,7 +324,7 @@ fn finish_write(conn_key: &ConnKey) {
     // SAFETY: its goroutine changes it no more.
     let call = unsafe { *place };
     // Whoever removes it here accounts for it.
-    if GO_WRITES.remove(conn_key).is_err() {
+    if taken_of(place) == taken::CLOSED || GO_WRITES.remove(conn_key).is_err() {
         return;
     }
     transferred(call.conn, Direction::Write as u64, call.buffer, call.len, call.entered_ns);
@@ -357,6 +359,7 @@ fn close(regs: *const pt_regs, convention: Convention) -> u32 {
         return 0;
     }
     match write_of(&conn_key) {
+        // Close is often called more than once.
         Some((_, place)) => tell(place, taken::CLOSED),
         None => conn::end(&conn_key, 0),
     }
