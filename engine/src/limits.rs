@@ -139,6 +139,15 @@ pub const JSON_STRUCTURALS_MAX: usize = 4 * 1024 * 1024;
 /// Buffers for JSON documents up to this size stay with their worker for the next one.
 pub const JSON_KEPT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Forms of documents that a worker knows, the values of one, and its bytes without long values.
+pub const JSON_FORMS_MAX: usize = 16;
+/// See [`JSON_FORMS_MAX`].
+pub const JSON_FORM_VALUES_MAX: usize = 128;
+/// See [`JSON_FORMS_MAX`].
+pub const JSON_FORM_BYTES_MAX: usize = 4 * 1024;
+/// Forms that a document is compared with at the most.
+pub const JSON_FORMS_TRIED_MAX: usize = 3;
+
 const _: () = assert!(HEAD_BYTES_MAX < REASSEMBLY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX <= REASSEMBLY_BYTES_MAX);
 const _: () = assert!(STREAM_EVENT_BYTES_MAX <= BODY_BYTES_MAX);

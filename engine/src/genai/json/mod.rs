@@ -6,6 +6,7 @@
 
 pub(super) mod blocks;
 mod extract;
+mod form;
 mod index;
 mod lenient;
 mod passing;
@@ -19,8 +20,11 @@ mod view;
 use bumpalo::Bump;
 use simd_json::{Buffers, Node, Tape};
 
-pub use self::extract::{Extract, Extraction};
 pub(super) use self::shape::{Inside, KEYS_MAX, Shape};
+pub use self::{
+    extract::{Extract, Extraction},
+    form::Forms,
+};
 use self::{
     index::Index,
     view::{Document, View},
