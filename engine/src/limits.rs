@@ -35,6 +35,13 @@ pub const HEAD_BUFFER_KEPT_BYTES: usize = 4 * 1024;
 /// Field lines of one head.
 pub const HEAD_FIELDS_MAX: usize = 256;
 
+/// Heads of each side that a worker keeps for comparison, and the bytes of one.
+pub const HEADS_KNOWN_MAX: usize = 16;
+/// See [`HEADS_KNOWN_MAX`].
+pub const HEAD_KNOWN_BYTES_MAX: usize = 4 * 1024;
+/// Heads that one is compared with at the most.
+pub const HEADS_TRIED_MAX: usize = 3;
+
 /// Messages under way at once in one direction of an HTTP/2 connection; servers allow 100 to 250.
 pub const STREAMS_MAX: usize = 1024;
 
