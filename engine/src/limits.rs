@@ -146,6 +146,11 @@ pub const JSON_STRUCTURALS_MAX: usize = 4 * 1024 * 1024;
 /// Buffers for JSON documents up to this size stay with their worker for the next one.
 pub const JSON_KEPT_BYTES_MAX: usize = 1024 * 1024;
 
+/// Destinations that a worker remembers, and the bytes of method, target and host of one.
+pub const DESTINATIONS_MAX: usize = 16;
+/// See [`DESTINATIONS_MAX`].
+pub const DESTINATION_BYTES_MAX: usize = 1024;
+
 /// Forms of documents that a worker knows, the values of one, and its bytes without long values.
 pub const JSON_FORMS_MAX: usize = 16;
 /// See [`JSON_FORMS_MAX`].

@@ -12,6 +12,7 @@
 
 mod base64;
 mod content;
+mod destination;
 mod dialect;
 mod draft;
 #[cfg(any(test, feature = "fuzz"))]

@@ -29,6 +29,7 @@ use self::{
     index::Index,
     view::{Document, View},
 };
+use super::destination::Destinations;
 use crate::limits::{JSON_KEPT_BYTES_MAX, JSON_STRUCTURALS_MAX};
 
 /// What a worker keeps between two documents, so that reading allocates nothing after warm-up.
@@ -42,6 +43,8 @@ pub struct Scratch {
     tape: Option<Tape<'static>>,
     /// Copies of what is in read-only memory.
     copy: Vec<u8>,
+    /// Where requests went.
+    pub(super) destinations: Destinations,
     /// What a base64 payload decoded to.
     pub(super) decoded: Vec<u8>,
 }
