@@ -60,13 +60,13 @@ impl Exchange {
         let fields = borrowed(&self.request_fields);
         let target = self.target.as_bytes();
         let head = RequestHead { method: b"POST", target, authority: None, protocol: None, fields: &fields };
-        let mut draft = Draft::new(arena, &head, &options).expect("a call");
+        let draft = Draft::new(arena, &head, scratch, &options).expect("a call");
         copy.clear();
         copy.extend_from_slice(black_box(&self.request));
         assert_eq!(draft.request_body(arena, copy, scratch, &options), Verdict::Call);
         let fields = borrowed(&self.response_fields);
         draft.response_head(arena, &ResponseHead { status: 200, fields: &fields });
-        answer(arena, &mut draft, scratch);
+        answer(arena, draft, scratch);
         let call = draft.finish(arena, Ended::Complete, &options);
         assert_eq!((call.input_tokens, call.output_tokens), (Some(INPUT_TOKENS), Some(OUTPUT_TOKENS)));
     }

@@ -35,6 +35,13 @@ pub const HEAD_BUFFER_KEPT_BYTES: usize = 4 * 1024;
 /// Field lines of one head.
 pub const HEAD_FIELDS_MAX: usize = 256;
 
+/// Heads of each side that a worker keeps for comparison, and the bytes of one.
+pub const HEADS_KNOWN_MAX: usize = 16;
+/// See [`HEADS_KNOWN_MAX`].
+pub const HEAD_KNOWN_BYTES_MAX: usize = 4 * 1024;
+/// Heads that one is compared with at the most.
+pub const HEADS_TRIED_MAX: usize = 3;
+
 /// Messages under way at once in one direction of an HTTP/2 connection; servers allow 100 to 250.
 pub const STREAMS_MAX: usize = 1024;
 
@@ -138,6 +145,20 @@ pub const JSON_STRUCTURALS_MAX: usize = 4 * 1024 * 1024;
 
 /// Buffers for JSON documents up to this size stay with their worker for the next one.
 pub const JSON_KEPT_BYTES_MAX: usize = 1024 * 1024;
+
+/// Destinations that a worker remembers, and the bytes of method, target and host of one.
+pub const DESTINATIONS_MAX: usize = 16;
+/// See [`DESTINATIONS_MAX`].
+pub const DESTINATION_BYTES_MAX: usize = 1024;
+
+/// Forms of documents that a worker knows, the values of one, and its bytes without long values.
+pub const JSON_FORMS_MAX: usize = 16;
+/// See [`JSON_FORMS_MAX`].
+pub const JSON_FORM_VALUES_MAX: usize = 128;
+/// See [`JSON_FORMS_MAX`].
+pub const JSON_FORM_BYTES_MAX: usize = 4 * 1024;
+/// Forms that a document is compared with at the most.
+pub const JSON_FORMS_TRIED_MAX: usize = 3;
 
 const _: () = assert!(HEAD_BYTES_MAX < REASSEMBLY_BYTES_MAX);
 const _: () = assert!(BODY_BYTES_MAX <= REASSEMBLY_BYTES_MAX);

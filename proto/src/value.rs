@@ -4,7 +4,8 @@ use prost::encoding::encoded_len_varint;
 
 use crate::json::{Members, put_array, put_base64, put_double as put_json_double, put_long, put_object, put_string};
 use crate::wire::{
-    FIXED64_LEN, delimited_len, put_bytes, put_double, put_message, put_prefix, put_prefixes, put_varint, varint_len,
+    FIXED64_LEN, SHORT_BYTES, copy_short, delimited_len, put_bytes, put_double, put_message, put_prefix, put_prefixes,
+    put_short_varint, put_varint, varint_len,
 };
 
 /// `opentelemetry.proto.common.v1.AnyValue`.
@@ -175,9 +176,74 @@ pub(crate) fn put_key_value(field: u32, key: &str, value: AnyValue<'_>, out: &mu
 }
 
 /// All `attributes` as the repeated field `field`.
+///
+/// There are a few dozen in a span, nearly all of them short, so that most of the work would be asking for
+/// room and calling functions that copy a few bytes. Those that fit are written into a window of
+/// [`WINDOW_BYTES`] at the end of `out` instead, in pieces whose length is known here.
 #[inline]
 pub(crate) fn put_attributes(field: u32, attributes: &(impl Attributes + ?Sized), out: &mut Vec<u8>) {
-    attributes.visit(&mut |key, value| put_key_value(field, key, value, out));
+    let mut end = out.len();
+    attributes.visit(&mut |key, value| {
+        if out.len() < end + WINDOW_BYTES {
+            out.resize(end + 8 * WINDOW_BYTES, 0);
+        }
+        let window = out.get_mut(end..).and_then(|rest| rest.first_chunk_mut());
+        match window.and_then(|window| put_short_key_value(field, key, value, window)) {
+            Some(bytes) => end += bytes,
+            None => {
+                out.truncate(end);
+                put_key_value(field, key, value, out);
+                end = out.len();
+            }
+        }
+    });
+    out.truncate(end);
+}
+
+/// What a short attribute takes at the most.
+const WINDOW_BYTES: usize = 160;
+
+// Four bytes and the key, four bytes or those before a number, and the value.
+const _: () = assert!(4 + SHORT_BYTES + 4 + SHORT_BYTES + 16 <= WINDOW_BYTES);
+// All lengths are one byte.
+const _: () = assert!(2 + SHORT_BYTES + 4 + SHORT_BYTES < 0x80);
+
+/// `opentelemetry.proto.common.v1.KeyValue` as the field `field`, if it is short. Returns its length.
+#[inline]
+fn put_short_key_value(field: u32, key: &str, value: AnyValue<'_>, out: &mut [u8; WINDOW_BYTES]) -> Option<usize> {
+    let (key, field) = (key.as_bytes(), u8::try_from(field).ok().filter(|field| *field < 16)?);
+    if key.len() > SHORT_BYTES {
+        return None;
+    }
+    let key_bytes = key.len();
+    // The key is written first, because what is behind it is written over.
+    copy_short(key, out.get_mut(4..)?.first_chunk_mut()?);
+    let place = out.get_mut(4 + key_bytes..)?;
+    let value_bytes = match value {
+        AnyValue::Str(text) if text.len() <= SHORT_BYTES => {
+            let bytes = text.len() as u8;
+            *place.first_chunk_mut()? = [2 << 3 | 2, bytes + 2, 1 << 3 | 2, bytes];
+            copy_short(text.as_bytes(), place.get_mut(4..)?.first_chunk_mut()?);
+            4 + text.len()
+        }
+        AnyValue::Int(number) => {
+            let bytes = put_short_varint(number as u64, place.get_mut(3..)?.first_chunk_mut()?);
+            *place.first_chunk_mut()? = [2 << 3 | 2, bytes as u8 + 1, 3 << 3];
+            3 + bytes
+        }
+        AnyValue::Double(number) => {
+            let [a, b, c, d, e, f, g, h] = number.to_le_bytes();
+            *place.first_chunk_mut()? = [2 << 3 | 2, 9, 4 << 3 | 1, a, b, c, d, e, f, g, h];
+            11
+        }
+        AnyValue::Bool(truth) => {
+            *place.first_chunk_mut()? = [2 << 3 | 2, 2, 2 << 3, truth.into()];
+            4
+        }
+        _ => return None,
+    };
+    *out.first_chunk_mut()? = [field << 3 | 2, (2 + key_bytes + value_bytes) as u8, 1 << 3 | 2, key_bytes as u8];
+    Some(4 + key_bytes + value_bytes)
 }
 
 fn put_json_key_value(key: &str, value: AnyValue<'_>, out: &mut Vec<u8>) {
@@ -192,4 +258,30 @@ pub(crate) fn put_json_attributes(attributes: &(impl Attributes + ?Sized), objec
     put_array(object.member("attributes"), |list| {
         attributes.visit(&mut |key, value| put_json_key_value(key, value, list.next()));
     });
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Short ones and long ones, each by itself and all of them behind each other.
+    #[test]
+    fn attributes_are_the_same_in_a_window() {
+        let text: String = ('!'..='~').chain("äöü".chars()).collect();
+        let cut = |bytes: usize| &text[..text.floor_char_boundary(bytes)];
+        let texts = (0..60).map(|bytes| AnyValue::Str(cut(bytes)));
+        let ints = (0..64).flat_map(|bits| [1_i64 << bits, (1_i64 << bits).wrapping_sub(1), -1 << bits]);
+        let others = [AnyValue::Bool(true), AnyValue::Bool(false), AnyValue::Double(-0.5), AnyValue::Empty];
+        let lists = [AnyValue::Strings(&["a", "b"]), AnyValue::Array(&[AnyValue::Int(1)]), AnyValue::Bytes(&[1])];
+        let values: Vec<_> = texts.chain(ints.map(AnyValue::Int)).chain(others).chain(lists).collect();
+        let all: Vec<_> = (1..60).flat_map(|bytes| values.iter().map(move |value| (cut(bytes), *value))).collect();
+        for attributes in all.chunks(1).chain([&all[..]]) {
+            for field in [9, 16] {
+                let (mut out, mut expect) = (vec![7; 3], vec![7; 3]);
+                put_attributes(field, attributes, &mut out);
+                attributes.iter().for_each(|(key, value)| put_key_value(field, key, *value, &mut expect));
+                assert!(out == expect, "{field} {:?}", attributes.first());
+            }
+        }
+    }
 }

@@ -22,14 +22,21 @@ pub(crate) const FIXED64_LEN: usize = KEY_LEN + 8;
 
 /// A varint, in one piece: prost's own asks the buffer for room byte by byte.
 #[inline]
-pub(crate) fn encode_varint(mut value: u64, out: &mut Vec<u8>) {
+pub(crate) fn encode_varint(value: u64, out: &mut Vec<u8>) {
     if value < 0x80 {
         out.push(value as u8);
         return;
     }
     let mut bytes = [0; encoded_len_varint(u64::MAX)];
+    let len = put_short_varint(value, &mut bytes);
+    out.extend_from_slice(bytes.get(..len).unwrap_or_default());
+}
+
+/// A varint at the front of what has room for any. Returns its length.
+#[inline]
+pub(crate) fn put_short_varint(mut value: u64, out: &mut [u8; encoded_len_varint(u64::MAX)]) -> usize {
     let mut len = 0;
-    for byte in &mut bytes {
+    for byte in out {
         len += 1;
         *byte = value as u8 & 0x7f;
         value >>= 7;
@@ -38,7 +45,29 @@ pub(crate) fn encode_varint(mut value: u64, out: &mut Vec<u8>) {
         }
         *byte |= 0x80;
     }
-    out.extend_from_slice(bytes.get(..len).unwrap_or_default());
+    len
+}
+
+/// The longest text that [`copy_short`] copies.
+pub(crate) const SHORT_BYTES: usize = 48;
+
+/// Copies a short text in pieces that overlap, each of a length that is known here. What is behind the
+/// text stays as it is.
+#[inline]
+pub(crate) fn copy_short(from: &[u8], to: &mut [u8; SHORT_BYTES]) {
+    fn ends<const N: usize>(from: &[u8], to: &mut [u8; SHORT_BYTES]) -> Option<()> {
+        let (first, last) = (from.first_chunk::<N>()?, from.last_chunk::<N>()?);
+        *to.first_chunk_mut()? = *first;
+        *to.get_mut(..from.len())?.last_chunk_mut()? = *last;
+        Some(())
+    }
+    if let (Some(middle), Some(to)) = (from.get(16..32), to.get_mut(16..32)) {
+        to.copy_from_slice(middle);
+    }
+    let copied = ends::<16>(from, to).or_else(|| ends::<8>(from, to)).or_else(|| ends::<4>(from, to));
+    if copied.is_none() {
+        to.iter_mut().zip(from).for_each(|(to, from)| *to = *from);
+    }
 }
 
 /// The key of a field below 16.
@@ -168,6 +197,16 @@ pub(crate) fn put_message(field: u32, room: usize, out: &mut Vec<u8>, content: i
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn short_texts_are_copied() {
+        let text: Vec<u8> = (1..=SHORT_BYTES as u8).collect();
+        for len in 0..=SHORT_BYTES {
+            let mut to = [0; SHORT_BYTES];
+            copy_short(&text[..len], &mut to);
+            assert_eq!((&to[..len], &to[len..]), (&text[..len], &[0; SHORT_BYTES][len..]));
+        }
+    }
 
     #[test]
     fn a_length_takes_the_room_it_needs_whatever_was_left() {

@@ -5,7 +5,7 @@ use bumpalo::{Bump, collections::Vec as BumpVec};
 use super::cutter::Cutter;
 use crate::{
     arena::{Family, Travelling},
-    genai::{self, BodyKind, DraftFamily, Extract, Extraction, Seen},
+    genai::{self, BodyKind, DraftFamily, Extract, Extraction, Forms, Seen},
     limits::{BODY_BUFFER_KEPT_BYTES_MAX, BODY_BUFFERS_KEPT_MAX, BODY_BYTES_MAX, REASSEMBLY_BYTES_MAX},
     metrics::{Cause, Metrics},
     wire::{self, Field, coding},
@@ -27,6 +27,7 @@ pub(super) struct Pools {
     cutters: Vec<Cutter>,
     #[expect(clippy::vec_box, reason = "bodies take and give them, and are small where they move")]
     extracts: Vec<Box<Extract>>,
+    forms: Forms,
     /// Bytes gathered at this moment, for [`REASSEMBLY_BYTES_MAX`].
     gathered: usize,
 }
@@ -178,11 +179,13 @@ impl Body {
         let mut chunks = 0;
         let mut too_large = false;
         let mut consume = |bytes: &[u8]| {
+            let mut is_all = false;
             if let Consumer::Extract(extracting) = consumer
                 && !extracting.begun
             {
                 let Some(first) = bytes.trim_ascii_start().first() else { return };
                 extracting.begun = matches!(first, b'{' | b'[');
+                is_all = bytes.len() >= *expected_bytes;
                 if !extracting.begun {
                     // Something else than was announced; whoever reads it finds out what.
                     std::mem::replace(consumer, Consumer::whole(pools)).put_back(pools);
@@ -197,7 +200,11 @@ impl Body {
                     }
                 }
                 Consumer::Extract(Extracting { extract, counted_bytes, .. }) => {
-                    extract.feed(bytes);
+                    if is_all {
+                        extract.feed_all(bytes, &mut pools.forms)
+                    } else {
+                        extract.feed(bytes)
+                    }
                     let held = extract.held_bytes();
                     if !pools.recount(counted_bytes, held) || held > BODY_BYTES_MAX {
                         too_large = true;

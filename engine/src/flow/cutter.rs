@@ -324,7 +324,7 @@ mod tests {
         let (arena, mut scratch, options) = (Bump::new(), Scratch::default(), Options::default());
         let fields = [Field { name: b"host", value: b"llm.example" }, Field { name: b"content-type", value: media }];
         let head = RequestHead { method: b"POST", target, authority: None, protocol: None, fields: &fields };
-        let mut draft = Draft::new(&arena, &head, &options).expect("a call");
+        let draft = Draft::new(&arena, &head, &mut scratch, &options).expect("a call");
         draft.request_body(&arena, &mut request.as_bytes().to_vec(), &mut scratch, &options);
         assert_eq!(draft.response_head(&arena, &ResponseHead { status: 200, fields: &fields }), api.kind());
         let mut chunks = 0;

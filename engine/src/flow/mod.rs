@@ -36,6 +36,7 @@ use crate::{
     network::Network,
     ring::Record,
     sys::clock::UnixOffset,
+    wire::http1::Heads,
 };
 
 /// Which side's spans are wanted.
@@ -106,6 +107,7 @@ pub(crate) struct Shared {
     settings: Settings,
     metrics: Arc<Metrics>,
     scratch: genai::Scratch,
+    heads: Heads,
     pools: Pools,
     #[expect(clippy::vec_box, reason = "`Travelling` takes and gives boxes")]
     arenas: Vec<Box<Bump>>,
@@ -136,6 +138,7 @@ impl Pipeline {
             settings,
             metrics,
             scratch: genai::Scratch::default(),
+            heads: Heads::default(),
             pools: Pools::default(),
             arenas: Vec::new(),
         };

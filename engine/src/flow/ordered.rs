@@ -9,7 +9,7 @@ use crate::{
     metrics::Cause,
     wire::{
         RequestHead, ResponseHead,
-        http1::{Answers, Decoder, End, Malformed, Sink},
+        http1::{Answers, Decoder, End, Heads, Malformed, Sink},
         websocket::{Extensions, has_token},
     },
 };
@@ -178,6 +178,10 @@ impl<O: Outlet> Sink for Requests<'_, '_, O> {
 
     fn upgrade(&mut self) {}
 
+    fn heads(&mut self) -> Option<&mut Heads> {
+        Some(&mut self.context.shared.heads)
+    }
+
     fn malformed(&mut self, _: Malformed) {
         self.context.shared.metrics.lost(Cause::MessageMalformed, 1);
     }
@@ -243,6 +247,10 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
             Some(Successor::Http2(http)) => http.feed(false, bytes, self.context),
             None => {}
         }
+    }
+
+    fn heads(&mut self) -> Option<&mut Heads> {
+        Some(&mut self.context.shared.heads)
     }
 
     fn is_alone(&self) -> bool {

@@ -318,9 +318,8 @@ fn draft<O: Outlet>(head: &RequestHead<'_>, context: &mut Context<'_, O>) -> Opt
         return None;
     }
     let arena = context.shared.arena(context.outlet);
-    let options = &context.shared.settings.call;
-    let draft =
-        Travelling::<MaybeDraft>::new(arena, |arena| Draft::new(arena, head, options).map(|draft| arena.alloc(draft)));
+    let (options, scratch) = (&context.shared.settings.call, &mut context.shared.scratch);
+    let draft = Travelling::<MaybeDraft>::new(arena, |arena| Draft::new(arena, head, scratch, options));
     if draft.with(|draft| draft.is_none()) {
         context.shared.keep_arena(draft.into_arena());
         return None;

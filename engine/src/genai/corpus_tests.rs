@@ -111,7 +111,7 @@ impl Recorded {
             protocol: None,
             fields: &fields,
         };
-        let mut draft = Draft::new(arena, &head, options)?;
+        let draft = Draft::new(arena, &head, scratch, options)?;
         if draft.wants_request_body() {
             let verdict = draft.request_body(arena, &mut changed(&self.request), scratch, options);
             (verdict == Verdict::Call).then_some(())?;

@@ -5,12 +5,13 @@ use bumpalo::Bump;
 use super::{
     base64,
     content::Content,
+    destination::Destination,
     dialect::{DIALECTS, Dialect, Plans},
     facts::{Facts, Sum},
     failure,
     json::{Extract, Extraction, Json, Scratch, Shape},
     provider,
-    route::{self, Target},
+    route::Target,
     template::Says,
     trace_context,
     wanted::Watch,
@@ -141,40 +142,43 @@ impl Family for DraftFamily {
 impl<'a> Draft<'a> {
     /// Begins with the request's head. `None` when method and path say that it is no LLM call: then
     /// nothing more has to be read.
-    pub fn new(arena: &'a Bump, head: &RequestHead<'_>, options: &Options) -> Option<Self> {
-        let target = Target::of(head)?;
-        let (provider, host_known) = route::provider_of(arena, &target);
-        let matched = route::dialect(head.method, &target, provider);
-        let sure = matched.as_ref().is_some_and(|matched| matched.route.sure);
-        if !sure && (head.method != b"POST" || route::is_no_call(&target) || !may_be_json(head)) {
+    pub fn new(
+        arena: &'a Bump,
+        head: &RequestHead<'_>,
+        scratch: &mut Scratch,
+        options: &Options,
+    ) -> Option<&'a mut Self> {
+        let destination = scratch.destinations.of(arena, head)?;
+        let Destination { provider, host_known, host, port, matched, model, is_no_call } = destination;
+        let sure = matched.is_some_and(|(_, route)| route.sure);
+        if !sure && (head.method != b"POST" || is_no_call || !may_be_json(head)) {
             return None;
         }
-        let mut facts = Facts::default();
-        facts.call.content_withheld = options.capture_content && options.withholding;
-        facts.call.provider = provider;
-        facts.call.server_port = target.authority.port;
-        facts.call.server_address = target.authority.host.map(|host| &*arena.alloc_str(host));
-        if trace_context::trace_parent(head.fields).is_some() {
-            facts.call.trace_state = trace_context::trace_state(arena, head.fields);
-        }
-        if let Some(matched) = &matched {
-            facts.call.stream = matched.route.streams || matched.dialect.streams_by_default;
-            if let Some(read) = matched.dialect.request_head {
-                read(&mut facts, arena, head, &target);
-            }
-        }
-        let path_model = matched.as_ref().and_then(|matched| matched.model);
-        Some(Self {
-            facts,
-            dialect: matched.map(|matched| matched.dialect),
+        // In its place from the start: it is large.
+        let draft = arena.alloc_with(|| Self {
+            facts: Facts::default(),
+            dialect: matched.map(|(dialect, _)| dialect),
             sure,
-            path_model: path_model.and_then(|model| route::percent_decoded(arena, model)),
-            says_anthropic: wire::field(head.fields, "anthropic-version").is_some(),
+            path_model: model,
+            says_anthropic: !sure && wire::field(head.fields, "anthropic-version").is_some(),
             host_known,
             content: options.captures_now().then(|| Content::new(options)),
             status_failed: false,
             watch: None,
-        })
+        });
+        let facts = &mut draft.facts;
+        facts.call.content_withheld = options.capture_content && options.withholding;
+        (facts.call.provider, facts.call.server_address, facts.call.server_port) = (provider, host, port);
+        if trace_context::trace_parent(head.fields).is_some() {
+            facts.call.trace_state = trace_context::trace_state(arena, head.fields);
+        }
+        if let Some((dialect, route)) = matched {
+            facts.call.stream = route.streams || dialect.streams_by_default;
+            if let Some(read) = dialect.request_head {
+                read(facts, arena, head, &Target::of(head)?);
+            }
+        }
+        Some(draft)
     }
 
     /// Whether the request's body has to be handed over.

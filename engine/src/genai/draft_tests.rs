@@ -134,7 +134,7 @@ fn a_long_stream_takes_no_memory() {
         protocol: None,
         fields: &[],
     };
-    let mut draft = Draft::new(&arena, &head, &options).unwrap();
+    let draft = Draft::new(&arena, &head, &mut scratch, &options).unwrap();
     draft.request_body(&arena, &mut br#"{"model":"m","messages":[]}"#.to_vec(), &mut scratch, &options);
     draft.response_head(&arena, &ResponseHead { status: 200, fields: &fields(SSE) });
     let before = arena.allocated_bytes();

@@ -111,7 +111,7 @@ impl Wire<'_> {
     fn drive<'a>(&self, arena: &'a Bump, options: &Options) -> Option<Call<'a>> {
         let mut scratch = Scratch::default();
         let (request, events) = self.bodies.split_first()?;
-        let mut draft = Draft::new(arena, &self.head, options)?;
+        let draft = Draft::new(arena, &self.head, &mut scratch, options)?;
         if draft.wants_request_body() {
             let verdict = draft.request_body(arena, &mut request.to_vec(), &mut scratch, options);
             (verdict == Verdict::Call).then_some(())?;

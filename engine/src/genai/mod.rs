@@ -12,6 +12,7 @@
 
 mod base64;
 mod content;
+mod destination;
 mod dialect;
 mod draft;
 #[cfg(any(test, feature = "fuzz"))]
@@ -39,7 +40,7 @@ mod draft_tests;
 mod testing;
 
 pub use draft::{BodyKind, Draft, DraftFamily, Ended, Options, Seen, Verdict};
-pub use json::{Extract, Extraction, Scratch};
+pub use json::{Extract, Extraction, Forms, Scratch};
 pub use socket::{SocketEvent, Upgrade};
 pub use template::{Says, Template};
 pub use trace_context::{TraceParent, trace_parent};

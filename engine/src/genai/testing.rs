@@ -62,7 +62,7 @@ impl Wire<'_> {
             protocol: None,
             fields: &list,
         };
-        let mut draft = Draft::new(arena, &head, &options)?;
+        let draft = Draft::new(arena, &head, &mut scratch, &options)?;
         let verdict = if draft.wants_request_body() {
             draft.request_body(arena, &mut self.request.as_bytes().to_vec(), &mut scratch, &options)
         } else {

@@ -13,7 +13,8 @@ use bumpalo::Bump;
 
 use super::{
     Json,
-    index::{Index, Stop},
+    form::Forms,
+    index::{Entry, Index, Stop},
     passing::Passing,
     shape::Shape,
     view::Document,
@@ -28,10 +29,34 @@ pub struct Extract {
     /// What is kept of it.
     text: Vec<u8>,
     index: Index,
+    /// What is wanted of it.
+    shape: Option<&'static Shape>,
     passing: Option<Passing>,
     /// How long the text has to be before it is looked at again.
     due: usize,
     malformed: bool,
+}
+
+/// What is found of a document without a walk.
+pub(super) struct Found<'e> {
+    text: &'e mut Vec<u8>,
+    index: &'e mut Index,
+}
+
+impl Found<'_> {
+    /// All of it is like a document with this text and these entries, but for what is put in their place.
+    pub fn begin(&mut self, text: &[u8], entries: &[Entry]) {
+        self.text.clear();
+        self.text.extend_from_slice(text);
+        self.index.replace(entries);
+    }
+
+    /// The value `leaf`, which has these bytes, is in the place of an entry.
+    #[inline(always)]
+    pub fn put(&mut self, entry: usize, leaf: Entry, bytes: &[u8]) {
+        self.index.put(entry, leaf.moved_to(self.text.len()));
+        self.text.extend_from_slice(bytes);
+    }
 }
 
 /// What an [`Extract`] is to take of a document.
@@ -43,6 +68,7 @@ impl Extract {
     pub fn begin(&mut self, extraction: Extraction) {
         self.text.clear();
         self.index.begin(Some(extraction.0));
+        self.shape = Some(extraction.0);
         (self.passing, self.due, self.malformed) = (None, 0, false);
     }
 
@@ -54,6 +80,28 @@ impl Extract {
     /// Bytes that are held for this document and the next ones.
     pub fn capacity_bytes(&self) -> usize {
         self.text.capacity() + self.index.bytes()
+    }
+
+    /// Takes the first piece, which is likely to be all of the document.
+    pub fn feed_all(&mut self, document: &[u8], forms: &mut Forms) {
+        if let Some(shape) = self.shape {
+            if self.find(|found| forms.find(document, shape, found)) {
+                return;
+            }
+            self.begin(Extraction(shape));
+        }
+        self.feed(document);
+    }
+
+    /// Is whole if `find` finds it.
+    #[inline]
+    pub(super) fn find(&mut self, find: impl FnOnce(&mut Found<'_>) -> bool) -> bool {
+        let Self { text, index, .. } = self;
+        let is_found = find(&mut Found { text, index });
+        if is_found {
+            self.index.be_whole(self.text.len());
+        }
+        is_found
     }
 
     /// Takes the next piece.

@@ -59,6 +59,15 @@ impl Entry {
         self.tag
     }
 
+    /// The same value with its first byte at `start`.
+    pub fn moved_to(self, start: usize) -> Self {
+        let end = match self.first {
+            b'{' | b'[' => self.end,
+            _ => self.end.wrapping_sub(self.start).wrapping_add(start as u32),
+        };
+        Self { start: start as u32, end, ..self }
+    }
+
     /// A string that isn't what it says.
     pub fn has_escapes(self) -> bool {
         self.escapes
@@ -119,6 +128,20 @@ pub(super) enum Stop {
     Passing(usize),
 }
 
+/// Is told where the values of a document are that are no objects or arrays which somebody asks for.
+pub(super) trait Observer {
+    /// A string, number or name that somebody asks for.
+    fn leaf(&mut self, entry: usize, start: usize, end: usize);
+    /// A value that nobody asks for.
+    fn passed(&mut self, start: usize, end: usize);
+}
+
+/// Nobody has to be told.
+impl Observer for () {
+    fn leaf(&mut self, _: usize, _: usize, _: usize) {}
+    fn passed(&mut self, _: usize, _: usize) {}
+}
+
 impl Index {
     /// What a value costs.
     pub const ENTRY_BYTES: usize = size_of::<Entry>();
@@ -169,10 +192,33 @@ impl Index {
         self.entries.capacity() * size_of::<Entry>() + self.outer.capacity() * size_of::<Level>()
     }
 
+    /// Is at the end of a document with these entries, whose text has so many bytes.
+    pub fn be_whole(&mut self, text_bytes: usize) {
+        self.next = Next::Nothing(text_bytes);
+    }
+
+    /// Puts entries in the place of those that were found.
+    pub fn replace(&mut self, entries: &[Entry]) {
+        self.entries.clear();
+        self.entries.extend_from_slice(entries);
+    }
+
+    /// Puts another value in the place of one.
+    pub fn put(&mut self, at: usize, value: Entry) {
+        if let Some(entry) = self.entries.get_mut(at) {
+            *entry = value;
+        }
+    }
+
     /// Goes on through `text`, which has grown since the last time, until it stops; `all`: it won't grow.
     pub fn walk(&mut self, text: &[u8], all: bool) -> Stop {
+        self.observed_walk(text, all, &mut ())
+    }
+
+    /// The same while `observer` is told.
+    pub fn observed_walk(&mut self, text: &[u8], all: bool, observer: &mut impl Observer) -> Stop {
         loop {
-            match self.step(text, self.next, all) {
+            match self.step(text, self.next, all, observer) {
                 Ok(next) => self.next = next,
                 Err(stop) => {
                     if let Stop::Passing(at) = stop {
@@ -187,7 +233,7 @@ impl Index {
     /// What comes after `next`. When there is an error, nothing has changed but that members before it are
     /// done with.
     #[inline(always)]
-    fn step(&mut self, text: &[u8], next: Next, all: bool) -> Result<Next, Stop> {
+    fn step(&mut self, text: &[u8], next: Next, all: bool, observer: &mut impl Observer) -> Result<Next, Stop> {
         Ok(match next {
             Next::Value(at, inside) => {
                 let at = spaces_end(text, at);
@@ -204,6 +250,7 @@ impl Index {
                     }
                     _ => {
                         let (leaf, behind) = leaf(text, at, first, all)?;
+                        observer.leaf(self.entries.len(), at, behind);
                         self.push(leaf)?;
                         Next::Behind(behind)
                     }
@@ -218,7 +265,7 @@ impl Index {
                     (_, false) => Next::Value(at, level.inside),
                 }
             }
-            Next::Member(at) => self.member(text, at, all)?,
+            Next::Member(at) => self.member(text, at, all, observer)?,
             Next::Behind(at) => {
                 let at = spaces_end(text, at);
                 let Some(level) = self.level else { return Ok(Next::Nothing(at)) };
@@ -239,7 +286,7 @@ impl Index {
     /// Members of an object from the key on that begins at `at`, or behind spaces there: up to one with
     /// an object or array inside that is wanted, or the last one.
     #[inline(always)]
-    fn member(&mut self, text: &[u8], at: usize, all: bool) -> Result<Next, Stop> {
+    fn member(&mut self, text: &[u8], at: usize, all: bool, observer: &mut impl Observer) -> Result<Next, Stop> {
         let inside = self.level.ok_or(Stop::Malformed)?.inside;
         let mut start = at;
         loop {
@@ -265,7 +312,11 @@ impl Index {
             let behind = match slot {
                 None => match Passing::new(first)?.end(text, value) {
                     Err(Stop::More) if !all => return Err(Stop::Passing(value)),
-                    end => end?,
+                    end => {
+                        let end = end?;
+                        observer.passed(value, end);
+                        end
+                    }
                 },
                 Some((slot, inside)) => {
                     let key = Entry { start: at as u32, end: end as u32, tag: slot as u16, first: b'"', escapes };
@@ -275,6 +326,7 @@ impl Index {
                     }
                     let (leaf, behind) = leaf(text, value, first, all)?;
                     self.push(key)?;
+                    observer.leaf(self.entries.len(), value, behind);
                     self.push(leaf)?;
                     behind
                 }
@@ -313,7 +365,7 @@ impl Index {
 
 /// The string, number or name that begins with `first` at `at`, and what is behind it.
 #[inline(always)]
-fn leaf(text: &[u8], at: usize, first: u8, all: bool) -> Result<(Entry, usize), Stop> {
+pub(super) fn leaf(text: &[u8], at: usize, first: u8, all: bool) -> Result<(Entry, usize), Stop> {
     if first == b'"' {
         let (end, escapes) = string_end(text, at + 1).map_err(|_| Stop::More)?;
         return Ok((Entry { start: at as u32, end: end as u32, tag: 0, first, escapes }, end + 1));

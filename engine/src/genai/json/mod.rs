@@ -6,6 +6,7 @@
 
 pub(super) mod blocks;
 mod extract;
+mod form;
 mod index;
 mod lenient;
 mod passing;
@@ -19,12 +20,16 @@ mod view;
 use bumpalo::Bump;
 use simd_json::{Buffers, Node, Tape};
 
-pub use self::extract::{Extract, Extraction};
 pub(super) use self::shape::{Inside, KEYS_MAX, Shape};
+pub use self::{
+    extract::{Extract, Extraction},
+    form::Forms,
+};
 use self::{
     index::Index,
     view::{Document, View},
 };
+use super::destination::Destinations;
 use crate::limits::{JSON_KEPT_BYTES_MAX, JSON_STRUCTURALS_MAX};
 
 /// What a worker keeps between two documents, so that reading allocates nothing after warm-up.
@@ -38,6 +43,8 @@ pub struct Scratch {
     tape: Option<Tape<'static>>,
     /// Copies of what is in read-only memory.
     copy: Vec<u8>,
+    /// Where requests went.
+    pub(super) destinations: Destinations,
     /// What a base64 payload decoded to.
     pub(super) decoded: Vec<u8>,
 }

@@ -152,6 +152,11 @@ fn agree(scratch: &mut Scratch, document: &[u8]) -> Result<bool, TestCaseError> 
             let taken = extracted(scratch, document.chunks(piece_bytes));
             prop_assert!(taken == part, "in pieces of {piece_bytes}: {}", shown());
         }
+        // The second time its form is known, unless all this was seen before.
+        for time in ["first", "second"] {
+            let taken = FORMS.with_borrow_mut(|forms| formed(scratch, document, forms));
+            prop_assert!(taken == part, "by its form, the {time} time: {}", shown());
+        }
     }
     Ok(looked.is_some())
 }
@@ -164,6 +169,20 @@ fn extracted<'p>(scratch: &mut Scratch, pieces: impl Iterator<Item = &'p [u8]>) 
     // Nothing is left of the document before.
     extract.begin(Extraction(shape()));
     pieces.for_each(|piece| extract.feed(piece));
+    extract.finish();
+    scratch.look_at_extract(&extract, |root| tell_part(root, Some(shape())))
+}
+
+thread_local! {
+    /// Those of all documents of a test.
+    static FORMS: std::cell::RefCell<Forms> = std::cell::RefCell::default();
+}
+
+/// What is told of an extract of the whole `document`, made by its form if it is known.
+fn formed(scratch: &mut Scratch, document: &[u8], forms: &mut Forms) -> Option<Vec<(usize, Told)>> {
+    let mut extract = Extract::default();
+    extract.begin(Extraction(shape()));
+    extract.feed_all(document, forms);
     extract.finish();
     scratch.look_at_extract(&extract, |root| tell_part(root, Some(shape())))
 }
@@ -283,6 +302,85 @@ proptest! {
     #[test]
     fn structure_alone_is_told_alike(document in "[\\[\\]{}:,\"\\\\a1 ]{0,200}") {
         agree(&mut Scratch::default(), document.as_bytes())?;
+    }
+}
+
+/// A document whose every byte differs once from one whose form is known, to every byte that means something.
+#[test]
+fn forms_are_told_apart_at_every_byte() {
+    let known = br#" {"b":[{"a":-12,"x":[1,"}",{}]},{"a":"q\\"}], "c" :{"ab":"\"}"},"ab":"text","":null,"d":7.5e2} "#;
+    let mut scratch = Scratch::default();
+    for place in 0..=known.len() {
+        for byte in b"{}[]:,\"\\ \n-0159.eEtfnulabcdx+\x00\x80\xff" {
+            for (removed, added) in [(1, 1), (1, 0), (0, 1)] {
+                let mut forms = Forms::default();
+                assert!(formed(&mut scratch, known, &mut forms).is_some());
+                let until = known.len().min(place + removed);
+                let document = [&known[..place], &[*byte][..added], &known[until..]].concat();
+                let expect = scratch.look(&document, Some(shape()), |root| tell_part(root, Some(shape())));
+                if matches!(document.trim_ascii_start().first(), Some(b'{' | b'[')) {
+                    let shown = document.escape_ascii();
+                    assert_eq!(formed(&mut scratch, &document, &mut forms), expect, "{shown}");
+                    // What opened for this one must not let others pass.
+                    assert_eq!(formed(&mut scratch, known, &mut forms), formed_anew(&mut scratch, known), "{shown}");
+                }
+            }
+        }
+    }
+}
+
+fn formed_anew(scratch: &mut Scratch, document: &[u8]) -> Option<Vec<(usize, Told)>> {
+    formed(scratch, document, &mut Forms::default())
+}
+
+/// Other values, shorter and longer ones, of another type and with escapes, take no walk.
+#[test]
+fn a_form_has_any_values() {
+    let document = |c: &str, a: &str, ab: &str| format!(r#"{{"c":{c},"b":[{{"x":[0,{c}],"a":{a}}}],"ab":{ab}}}"#);
+    let long = format!("\"{}\"", "long \\\" text".repeat(5_000));
+    let values = ["1", "-2.50", "null", r#""""#, r#""a\"b""#, "true", &long];
+    let (mut forms, mut scratch) = (Forms::default(), Scratch::default());
+    assert!(formed(&mut scratch, document("1", "2", "3").as_bytes(), &mut forms).is_some());
+    for c in values.into_iter().chain([r#"{"a":[{}, "]"]}"#, "[]"]) {
+        for a in values {
+            for ab in values {
+                let document = document(c, a, ab);
+                let mut extract = Extract::default();
+                extract.begin(Extraction(shape()));
+                assert!(forms.finds(document.as_bytes(), shape(), &mut extract), "{document}");
+                let told = scratch.look_at_extract(&extract, |root| tell_part(root, Some(shape())));
+                let expect = scratch.look(document.as_bytes(), Some(shape()), |root| tell_part(root, Some(shape())));
+                assert!(expect.is_some() && told == expect, "{document}");
+            }
+        }
+    }
+    // A form is no larger for having seen a long text.
+    let other = r#"{"b":[],"c":1}"#;
+    let mut extract = Extract::default();
+    extract.begin(Extraction(shape()));
+    assert!(!forms.finds(other.as_bytes(), shape(), &mut extract), "{other}");
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { failure_persistence: None, cases: 256, ..ProptestConfig::default() })]
+
+    /// Whatever was seen before, a document says what it says alone.
+    #[test]
+    fn forms_leave_nothing_behind(
+        documents in proptest::collection::vec(document(), 1..4),
+        turns in proptest::collection::vec((0..4_usize, any::<proptest::sample::Index>(), "[0-9\"a-c,:{}\\[\\] ]{0,3}"), 1..40),
+    ) {
+        let (mut forms, mut scratch) = (Forms::default(), Scratch::default());
+        for (choice, place, change) in turns {
+            let mut document = format!("[{}]", documents[choice % documents.len()]);
+            let place = document.floor_char_boundary(place.index(document.len() + 1));
+            document.insert_str(place, &change);
+            if !document.starts_with(['[', '{']) {
+                continue;
+            }
+            let expect = scratch.look(document.as_bytes(), Some(shape()), |root| tell_part(root, Some(shape())));
+            prop_assert_eq!(formed(&mut scratch, document.as_bytes(), &mut forms), expect, "{}", document);
+        }
     }
 }
 

@@ -96,8 +96,15 @@ fn transfer<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Transfer, Malf
 
 /// One number, which may have been repeated by a relay that joins fields.
 fn content_length<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<u64>, Malformed> {
+    let mut values = values.peekable();
+    let Some(first) = values.next() else { return Ok(None) };
+    if values.peek().is_none()
+        && let Some(number) = plain_number(first)
+    {
+        return Ok(Some(number));
+    }
     let mut length = None;
-    for value in values.flat_map(|value| value.split(|&byte| byte == b',')) {
+    for value in std::iter::once(first).chain(values).flat_map(|value| value.split(|&byte| byte == b',')) {
         let digits = value.trim_ascii();
         if digits.is_empty() {
             return Err(Malformed::ContentLength);
@@ -113,6 +120,12 @@ fn content_length<'a>(values: impl Iterator<Item = &'a [u8]>) -> Result<Option<u
         length = Some(number);
     }
     Ok(length)
+}
+
+/// What nearly all lengths are: digits alone, no more than 64 bits surely hold.
+fn plain_number(value: &[u8]) -> Option<u64> {
+    let is_plain = (1..=18).contains(&value.len()) && value.iter().all(u8::is_ascii_digit);
+    is_plain.then(|| value.iter().fold(0, |number, digit| number * 10 + u64::from(digit - b'0')))
 }
 
 /// The elements of a comma-separated list, without parameters; empty ones don't count.

@@ -55,6 +55,26 @@ impl HeadParser {
         self.next_line = 0;
     }
 
+    /// Which messages' heads it parses.
+    pub fn side(&self) -> Side {
+        self.side
+    }
+
+    /// Names and values so far.
+    pub fn fields(&self) -> &[(Span, Span)] {
+        &self.fields
+    }
+
+    /// Where names and values of a head are put that need not be parsed.
+    pub fn fields_mut(&mut self) -> &mut Vec<(Span, Span)> {
+        &mut self.fields
+    }
+
+    /// All fields of such a head are there; its lines end in CRLF.
+    pub fn is_read(&mut self, start_line: StartLine) {
+        (self.start_line, self.bare_line_feeds) = (Some(start_line), false);
+    }
+
     /// The bytes that are parsed so far.
     pub fn parsed_bytes(&self) -> usize {
         self.next_line
@@ -235,7 +255,7 @@ fn parse_version(version: &[u8]) -> Result<(), Malformed> {
 }
 
 /// RFC 9110 section 5.5: CR, LF and NUL are dangerous in a value; other controls are only odd.
-fn check_value(value: &[u8]) -> Result<(), Malformed> {
+pub(super) fn check_value(value: &[u8]) -> Result<(), Malformed> {
     if memchr2(b'\r', 0, value).is_some() { Err(Malformed::FieldValue) } else { Ok(()) }
 }
 

@@ -17,6 +17,7 @@ mod chunked;
 mod corpus;
 mod framing;
 mod head;
+mod known;
 mod resync;
 #[cfg(test)]
 mod tests;
@@ -32,7 +33,7 @@ use self::{
 use super::{RequestHead, ResponseHead};
 use crate::limits::{HEAD_BUFFER_KEPT_BYTES, HEAD_BYTES_MAX};
 
-pub use self::framing::transfer_codings;
+pub use self::{framing::transfer_codings, known::Heads};
 
 /// Receives the messages of one direction.
 pub trait Sink {
@@ -59,6 +60,10 @@ pub trait Sink {
     /// taken up again at a later chunk; otherwise that could be a chunk of another message.
     fn is_alone(&self) -> bool {
         false
+    }
+    /// Heads that the next ones may be like.
+    fn heads(&mut self) -> Option<&mut Heads> {
+        None
     }
     /// Something that isn't HTTP/1, or whose framing can't be trusted. A message that is under way
     /// is then ended by [`End::Lost`], and the decoder looks for the next head.
@@ -338,9 +343,17 @@ impl Decoder {
         if input.is_empty() {
             return input;
         }
+        if let Some(bytes) = sink.heads().and_then(|heads| heads.read(input, &mut self.head)) {
+            let (head, rest) = input.split_at(bytes);
+            self.begin_message(head, sink);
+            return rest;
+        }
         match self.head.advance(input) {
             Ok(HeadStep::Done { bytes }) => {
                 let (head, rest) = input.split_at(bytes);
+                if let Some(heads) = sink.heads() {
+                    heads.keep(head, &self.head);
+                }
                 self.begin_message(head, sink);
                 rest
             }
