@@ -237,6 +237,10 @@ impl<O: Outlet> Sink for Responses<'_, '_, O> {
 
     fn upgrade(&mut self) {
         self.exchanges.over = self.exchanges.successor.is_none();
+        if self.exchanges.over {
+            // The server didn't wait for all of the request, whose rest nobody reads.
+            self.exchanges.finish_all(Ended::Lost, Ended::Lost, self.context);
+        }
     }
 
     fn switched(&mut self, bytes: &[u8]) {
