@@ -166,7 +166,10 @@ impl Pending {
             let kind = draft.with_mut(|arena, draft| draft.response_head(arena, head));
             let kind = if has_body { kind } else { BodyKind::Skip };
             let extraction = draft.with(|draft| draft.response_extraction());
-            self.response_body = Some(Body::start(kind, extraction, head.fields, &mut shared.pools, &shared.metrics));
+            let body = Body::start(kind, extraction, head.fields, &mut shared.pools, &shared.metrics);
+            if let Some(before) = self.response_body.replace(body) {
+                before.put_back(&mut shared.pools);
+            }
         }
     }
 
@@ -240,6 +243,10 @@ impl Pending {
             && let Some(draft) = self.draft.take()
         {
             shared.keep_arena(draft.into_arena());
+            // It may be answered already.
+            if let Some(body) = self.response_body.take() {
+                body.put_back(&mut shared.pools);
+            }
         }
     }
 
