@@ -4,6 +4,8 @@
 //!   connections      CONNECTIONS_MAX x about 1 KiB of state               =  16 MiB
 //!   heads            bounded by REASSEMBLY_BYTES_MAX below
 //!   bodies           REASSEMBLY_BYTES_MAX (heads, partial lines, bodies)  = 256 MiB
+//!   what repeats     JSON_FORMS_MAX and 2 x HEADS_KNOWN_MAX of up to 4 KiB
+//!                    each with the places in them, DESTINATIONS_MAX       = 0.5 MiB
 //!   exchanges queued EXCHANGE_QUEUE_MAX x one arena of a few KiB          =  32 MiB
 //!
 //! Memory of the encoder, at the most:

@@ -35,7 +35,7 @@ pub enum AnyValue<'a> {
 /// Something with attributes: it shows them one after the other, so that none has to be collected.
 pub trait Attributes {
     /// Calls `visit` for each attribute. Keys have to be non-empty and to differ.
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>));
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>));
 
     /// How many attributes the last visit left out, for some limit.
     fn dropped(&self) -> u32 {
@@ -44,23 +44,23 @@ pub trait Attributes {
 }
 
 impl<K: AsRef<str>> Attributes for [(K, AnyValue<'_>)] {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         for (key, value) in self {
-            visit(key.as_ref(), *value);
+            visit(key.as_ref(), value);
         }
     }
 }
 
 impl Attributes for [(String, String)] {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         for (key, value) in self {
-            visit(key, AnyValue::Str(value));
+            visit(key, &AnyValue::Str(value));
         }
     }
 }
 
 impl<A: Attributes + ?Sized> Attributes for &A {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         (*self).visit(visit);
     }
 
@@ -192,7 +192,7 @@ pub(crate) fn put_attributes(field: u32, attributes: &(impl Attributes + ?Sized)
             Some(bytes) => end += bytes,
             None => {
                 out.truncate(end);
-                put_key_value(field, key, value, out);
+                put_key_value(field, key, *value, out);
                 end = out.len();
             }
         }
@@ -210,7 +210,7 @@ const _: () = assert!(2 + SHORT_BYTES + 4 + SHORT_BYTES < 0x80);
 
 /// `opentelemetry.proto.common.v1.KeyValue` as the field `field`, if it is short. Returns its length.
 #[inline]
-fn put_short_key_value(field: u32, key: &str, value: AnyValue<'_>, out: &mut [u8; WINDOW_BYTES]) -> Option<usize> {
+fn put_short_key_value(field: u32, key: &str, value: &AnyValue<'_>, out: &mut [u8; WINDOW_BYTES]) -> Option<usize> {
     let (key, field) = (key.as_bytes(), u8::try_from(field).ok().filter(|field| *field < 16)?);
     if key.len() > SHORT_BYTES {
         return None;
@@ -219,7 +219,7 @@ fn put_short_key_value(field: u32, key: &str, value: AnyValue<'_>, out: &mut [u8
     // The key is written first, because what is behind it is written over.
     copy_short(key, out.get_mut(4..)?.first_chunk_mut()?);
     let place = out.get_mut(4 + key_bytes..)?;
-    let value_bytes = match value {
+    let value_bytes = match *value {
         AnyValue::Str(text) if text.len() <= SHORT_BYTES => {
             let bytes = text.len() as u8;
             *place.first_chunk_mut()? = [2 << 3 | 2, bytes + 2, 1 << 3 | 2, bytes];
@@ -256,7 +256,7 @@ fn put_json_key_value(key: &str, value: AnyValue<'_>, out: &mut Vec<u8>) {
 /// All `attributes` as the member `attributes` of `object`.
 pub(crate) fn put_json_attributes(attributes: &(impl Attributes + ?Sized), object: &mut Members<'_>) {
     put_array(object.member("attributes"), |list| {
-        attributes.visit(&mut |key, value| put_json_key_value(key, value, list.next()));
+        attributes.visit(&mut |key, value| put_json_key_value(key, *value, list.next()));
     });
 }
 

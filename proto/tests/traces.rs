@@ -43,7 +43,7 @@ fn spans() -> impl Strategy<Value = oracle::Span> {
 struct Dropping<'a>(Given<'a>, u32);
 
 impl Attributes for Dropping<'_> {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         self.0.visit(visit);
     }
 

@@ -25,7 +25,7 @@ impl Default for AttributeLimits {
 /// Something with attributes, whose visitor is known when it is compiled.
 pub(super) trait Source {
     /// Calls `visit` for each attribute.
-    fn each(&self, visit: &mut impl FnMut(&str, AnyValue<'_>));
+    fn each(&self, visit: &mut impl FnMut(&str, &AnyValue<'_>));
 }
 
 /// Attributes within bounds.
@@ -42,7 +42,7 @@ impl<'a, A: Source> Limited<'a, A> {
 }
 
 impl<A: Source> Attributes for Limited<'_, A> {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         let mut count = 0_usize;
         self.attributes.each(&mut |key, value| {
             count += 1;
@@ -51,7 +51,7 @@ impl<A: Source> Attributes for Limited<'_, A> {
             }
             match self.limits.value_chars_max {
                 None => visit(key, value),
-                Some(chars_max) => cut_value(value, chars_max, &mut |value| visit(key, value)),
+                Some(chars_max) => cut_value(*value, chars_max, &mut |value| visit(key, &value)),
             }
         });
         self.dropped.set(count.saturating_sub(self.limits.count_max).try_into().unwrap_or(u32::MAX));
@@ -98,8 +98,8 @@ mod tests {
     struct Slice(&'static [(&'static str, AnyValue<'static>)]);
 
     impl Source for Slice {
-        fn each(&self, visit: &mut impl FnMut(&str, AnyValue<'_>)) {
-            self.0.iter().for_each(|(key, value)| visit(key, *value));
+        fn each(&self, visit: &mut impl FnMut(&str, &AnyValue<'_>)) {
+            self.0.iter().for_each(|(key, value)| visit(key, value));
         }
     }
 

@@ -34,16 +34,13 @@ pub fn append(exchange: &Exchange, limits: &AttributeLimits, name: &mut String, 
 struct Shown<'a>(&'a Exchange);
 
 impl Source for Shown<'_> {
-    fn each(&self, visit: &mut impl FnMut(&str, AnyValue<'_>)) {
-        self.0.attributes(&mut |key, value| {
-            let value = match value {
-                Value::Str(text) => AnyValue::Str(text),
-                Value::Int(number) => AnyValue::Int(number),
-                Value::Double(number) => AnyValue::Double(number),
-                Value::Bool(flag) => AnyValue::Bool(flag),
-                Value::List(list) => AnyValue::Strings(list),
-            };
-            visit(key, value);
+    fn each(&self, visit: &mut impl FnMut(&str, &AnyValue<'_>)) {
+        self.0.attributes(&mut |key, value| match value {
+            Value::Str(text) => visit(key, &AnyValue::Str(text)),
+            Value::Int(number) => visit(key, &AnyValue::Int(number)),
+            Value::Double(number) => visit(key, &AnyValue::Double(number)),
+            Value::Bool(flag) => visit(key, &AnyValue::Bool(flag)),
+            Value::List(list) => visit(key, &AnyValue::Strings(list)),
         });
     }
 }

@@ -273,7 +273,7 @@ impl<'a> Draft<'a> {
     fn body_kind(&self, dialect: &Dialect, head: &ResponseHead<'_>) -> BodyKind {
         let named = wire::field(head.fields, "content-type").unwrap_or(b"");
         let named = named.split(|byte| *byte == b';').next().unwrap_or(b"").trim_ascii();
-        let is = |name: &str| named.eq_ignore_ascii_case(name.as_bytes());
+        let is = |name: &str| wire::is_in_any_case(named, name);
         let asked = if self.facts.call.stream && !self.status_failed { dialect.stream } else { BodyKind::Json };
         if matches!(head.status, 204 | 205 | 304) {
             BodyKind::Skip
@@ -320,7 +320,7 @@ impl<'a> Draft<'a> {
         if self.status_failed {
             return self.facts.fail(arena, failure::of_body(json).kind);
         }
-        if let Some(failure) = failure::reported(json) {
+        if let Some(failure) = Plans::of(dialect).response.failure(json) {
             self.facts.fail(arena, failure.kind);
         }
         let dialect = self.corrected(dialect, json);
@@ -425,7 +425,7 @@ impl<'a> Draft<'a> {
     }
 
     fn event_json(&mut self, arena: &'a Bump, dialect: &'static Dialect, name: &[u8], json: Json<'_>) {
-        if let Some(failure) = failure::reported(json) {
+        if let Some(failure) = Plans::of(dialect).event.failure(json) {
             self.facts.fail(arena, failure.kind);
         } else if name == b"error" || self.status_failed {
             self.facts.fail(arena, failure::of_body(json).kind);

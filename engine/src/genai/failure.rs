@@ -31,10 +31,12 @@ pub(super) const PATHS: &[&[&str]] = &[
     &["__type"],
 ];
 
+/// Everybody's place for an error, Groq's, that of the Responses API's events, and what says that all of one is.
+pub(super) const REPORTING: [&str; 4] = ["error", "x_groq", "response", "type"];
+
 /// The error that a body or an event reports, whatever the status says.
 pub(super) fn reported<'t>(body: Json<'t>) -> Option<Failure<'t>> {
-    // Everybody's place for it, Groq's, and that of the Responses API's events.
-    let [error, groq, response, name] = body.find(["error", "x_groq", "response", "type"]);
+    let [error, groq, response, name] = body.find(REPORTING);
     let inside = |place: Option<Json<'t>>| place.and_then(|place| place.get("error"));
     let errors = || [error, inside(groq), inside(response)].into_iter().flatten();
     let error = errors().find(|error| is_error(*error));

@@ -6,7 +6,8 @@
 
 use super::{
     facts::{Rule, To},
-    json::{Inside, Shape},
+    failure::{self, Failure},
+    json::{Inside, Json, Shape},
 };
 
 /// How an object is read. Plans are made once and kept for good, as the rules are.
@@ -15,6 +16,8 @@ pub(super) struct Plan {
     pub shape: &'static Shape,
     /// The rules in their order.
     pub steps: Vec<Step>,
+    /// The slots of the keys that tell of an error, a bit each.
+    pub failing: u64,
 }
 
 /// A rule.
@@ -43,6 +46,11 @@ struct Asked {
 }
 
 impl Plan {
+    /// The error that a document reports, which was walked by this plan or by none.
+    pub fn failure<'t>(&self, json: Json<'t>) -> Option<Failure<'t>> {
+        json.may_have(self.shape, self.failing).then(|| failure::reported(json))?
+    }
+
     /// A plan for `rules`, when somebody also asks for what is at `paths`.
     pub fn of(rules: &'static [Rule], paths: &[&'static [&'static str]]) -> &'static Self {
         Self::with(rules, &[], paths)
@@ -94,7 +102,9 @@ impl Plan {
             Step { slots, bits, to: rule.to, inside }
         });
         let steps = steps.collect();
-        Box::leak(Box::new(Self { shape, steps }))
+        let slots = failure::REPORTING.iter().filter_map(|key| shape.slot(key.as_bytes()));
+        let failing = slots.fold(0, |failing, slot| failing | 1 << slot);
+        Box::leak(Box::new(Self { shape, steps, failing }))
     }
 }
 

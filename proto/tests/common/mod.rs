@@ -71,9 +71,9 @@ fn make_value_finite(value: &mut oracle::AnyValue) {
 pub struct Given<'a>(pub &'a [KeyValue]);
 
 impl Attributes for Given<'_> {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         for attribute in self.0 {
-            visit(&attribute.key, borrow(attribute.value.as_ref().unwrap()));
+            visit(&attribute.key, &borrow(attribute.value.as_ref().unwrap()));
         }
     }
 }

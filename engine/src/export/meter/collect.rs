@@ -103,13 +103,13 @@ struct Shown<'a> {
 }
 
 impl Attributes for Shown<'_> {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         let Some(labels) = self.labels else {
-            return visit(name::OTEL_METRIC_OVERFLOW, AnyValue::Bool(true));
+            return visit(name::OTEL_METRIC_OVERFLOW, &AnyValue::Bool(true));
         };
         labels.visit(visit);
         if let Some(token_type) = self.slot.token_type() {
-            visit(name::GEN_AI_TOKEN_TYPE, AnyValue::Str(token_type));
+            visit(name::GEN_AI_TOKEN_TYPE, &AnyValue::Str(token_type));
         }
     }
 }

@@ -70,11 +70,11 @@ impl<'a> Labels<&'a str> {
     }
 
     /// Shows them as attributes.
-    pub fn visit(self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
-        visit(name::GEN_AI_OPERATION_NAME, AnyValue::Str(self.operation));
+    pub fn visit(self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
+        visit(name::GEN_AI_OPERATION_NAME, &AnyValue::Str(self.operation));
         let mut text = |key, value: Option<&str>| {
             if let Some(value) = value {
-                visit(key, AnyValue::Str(value));
+                visit(key, &AnyValue::Str(value));
             }
         };
         // Without a host nothing says who provides.
@@ -86,7 +86,7 @@ impl<'a> Labels<&'a str> {
         text(name::OPENAI_RESPONSE_SERVICE_TIER, self.service_tier);
         text(name::OPENAI_RESPONSE_SYSTEM_FINGERPRINT, self.system_fingerprint);
         if let Some(port) = self.server_port {
-            visit(name::SERVER_PORT, AnyValue::Int(port.into()));
+            visit(name::SERVER_PORT, &AnyValue::Int(port.into()));
         }
     }
 }

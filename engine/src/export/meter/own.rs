@@ -107,9 +107,9 @@ impl NumberPoints for Numbers<'_> {
 struct Label<'a>(Option<(&'static str, &'a str)>);
 
 impl Attributes for Label<'_> {
-    fn visit(&self, visit: &mut dyn FnMut(&str, AnyValue<'_>)) {
+    fn visit(&self, visit: &mut dyn FnMut(&str, &AnyValue<'_>)) {
         if let Some((key, value)) = self.0 {
-            visit(key, AnyValue::Str(value));
+            visit(key, &AnyValue::Str(value));
         }
     }
 }

@@ -62,14 +62,21 @@ pub(super) const EVENT: &[Rule] = &[
 /// Counts are cumulative, and some servers send zeros at one end or the other of a stream, so that
 /// the largest one counts.
 pub(super) fn usage(facts: &mut Facts<'_>, _: &Bump, value: Json<'_>) {
-    let largest = |known: &mut Option<i64>, path: &[&str]| {
-        *known = (*known).max(value.at(path).and_then(Json::count));
+    let [input, output, cache_read, cache_creation, details] = value.find([
+        "input_tokens",
+        "output_tokens",
+        "cache_read_input_tokens",
+        "cache_creation_input_tokens",
+        "output_tokens_details",
+    ]);
+    let largest = |known: &mut Option<i64>, value: Option<Json<'_>>| {
+        *known = (*known).max(value.and_then(Json::count));
     };
-    largest(&mut facts.usage.input, &["input_tokens"]);
-    largest(&mut facts.usage.output, &["output_tokens"]);
-    largest(&mut facts.usage.cache_read, &["cache_read_input_tokens"]);
-    largest(&mut facts.usage.cache_creation, &["cache_creation_input_tokens"]);
-    largest(&mut facts.usage.reasoning, &["output_tokens_details", "thinking_tokens"]);
+    largest(&mut facts.usage.input, input);
+    largest(&mut facts.usage.output, output);
+    largest(&mut facts.usage.cache_read, cache_read);
+    largest(&mut facts.usage.cache_creation, cache_creation);
+    largest(&mut facts.usage.reasoning, details.and_then(|details| details.get("thinking_tokens")));
 }
 
 static WANTED: Wanted = Wanted::new(&["\"message\"", "\"usage\"", "\"stop_reason\"", "\"error\""], &[]);

@@ -99,8 +99,9 @@ pub(super) const CHOICES: To = To::Seeing(&["finish_reason", "index"], choices);
 /// Finish reasons by choice.
 fn choices<'a>(facts: &mut Facts<'a>, arena: &'a Bump, value: Json<'_>) {
     for (place, choice) in (0..).zip(value.items()) {
-        if let Some(reason) = choice.get("finish_reason").and_then(Json::text) {
-            let index = choice.get("index").and_then(Json::count).unwrap_or(place);
+        let [reason, index] = choice.find(["finish_reason", "index"]);
+        if let Some(reason) = reason.and_then(Json::text) {
+            let index = index.and_then(Json::count).unwrap_or(place);
             facts.finish(arena, index, reason);
         }
     }

@@ -174,7 +174,9 @@ impl<'t> Json<'t> {
         let mut found = [None; N];
         match self {
             Self::Seen(view) => view.members().for_each(|(name, value)| {
-                let hits = keys.iter().zip(&mut found).filter(|(key, _)| name.is(key));
+                let plain = name.plain();
+                let is = |key: &str| plain.map_or_else(|| name.is(key), |plain| plain == key.as_bytes());
+                let hits = keys.iter().zip(&mut found).filter(|(key, _)| is(key));
                 hits.for_each(|(_, found)| *found = Some(Self::Seen(value)));
             }),
             Self::Parsed(value) => value.members().for_each(|(name, value)| {
@@ -183,6 +185,17 @@ impl<'t> Json<'t> {
             }),
         }
         found
+    }
+
+    /// Whether this may have a member whose key has one of these slots of `shape`, a bit each. Where it wasn't
+    /// walked by that shape, it may.
+    pub fn may_have(self, shape: &Shape, slots: u64) -> bool {
+        match self {
+            Self::Seen(view) if view.shape() == shape.id() => {
+                view.members().any(|(key, _)| slots >> key.slot() & 1 != 0)
+            }
+            _ => true,
+        }
     }
 
     /// Where the values of the keys of `shape` are, when this is an object.

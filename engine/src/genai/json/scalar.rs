@@ -80,8 +80,11 @@ pub(super) fn float(number: &[u8]) -> Option<f64> {
 
 /// A whole number's value, however it is spelled, when both a double and 64 bits hold it exactly.
 pub(super) fn int(number: &[u8]) -> Option<i64> {
-    if number.len() < DIGITS_SURELY_WHOLE && number.iter().all(u8::is_ascii_digit) {
-        return Some(number.iter().fold(0, |sum, digit| sum * 10 + i64::from(digit - b'0')));
+    let digit = |digit: &u8| digit.is_ascii_digit().then(|| i64::from(digit - b'0'));
+    if number.len() < DIGITS_SURELY_WHOLE
+        && let Some(whole) = number.iter().try_fold(0, |sum, byte| Some(sum * 10 + digit(byte)?))
+    {
+        return Some(whole);
     }
     let text = std::str::from_utf8(number).ok()?;
     let parsed: Result<i64, ParseIntError> = text.parse();

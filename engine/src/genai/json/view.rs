@@ -115,7 +115,7 @@ impl<'t> View<'t> {
         }
         let raw = self.raw();
         // The walk didn't look inside.
-        if raw.iter().any(|byte| *byte < b' ') {
+        if has_controls(raw) {
             return None;
         }
         if !entry.has_escapes() {
@@ -143,6 +143,20 @@ impl<'t> View<'t> {
     }
 }
 
+/// Whether there is a byte below the space, looked for in eight bytes at a time.
+#[inline]
+fn has_controls(text: &[u8]) -> bool {
+    const EACH: u64 = u64::MAX / 0xff;
+    let (words, rest) = text.as_chunks::<8>();
+    // A byte whose upper three bits are zero: adding to its other bits what fills them up can't carry into
+    // the highest one unless one of the three is set.
+    let low = |word: &[u8; 8]| {
+        let word = u64::from_le_bytes(*word);
+        !(((word & (EACH * 0x7f)) + EACH * 0x60) | word) & (EACH * 0x80)
+    };
+    words.iter().fold(0, |found, word| found | low(word)) != 0 || rest.iter().any(|byte| *byte < b' ')
+}
+
 /// What is inside an object or array, keys and values alike.
 struct Elements<'t> {
     document: &'t Document<'t>,
@@ -162,5 +176,23 @@ impl<'t> Iterator for Elements<'t> {
         let entry = self.document.entries.get(at as usize)?;
         self.next = if matches!(entry.first(), b'{' | b'[') { entry.end() as u32 } else { at + 1 };
         Some(View { document: self.document, at })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::has_controls;
+
+    #[test]
+    fn controls_are_found_beside_any_byte() {
+        for byte in 0..=255_u8 {
+            for beside in [b' ', b'a', 0x7f, 0x80, 0xff] {
+                for place in 0..19 {
+                    let mut text = [beside; 19];
+                    text[place] = byte;
+                    assert_eq!(has_controls(&text), byte < b' ', "{byte} at {place} beside {beside}");
+                }
+            }
+        }
     }
 }

@@ -4,7 +4,7 @@ use memchr::{memchr, memchr2};
 
 use super::{
     super::{
-        Field,
+        Field, is_in_any_case,
         span::{Span, with_fields},
     },
     Malformed, Side,
@@ -89,8 +89,7 @@ impl HeadParser {
     pub fn values<'a>(&'a self, head: &'a [u8], name: &'static str) -> impl Iterator<Item = &'a [u8]> {
         self.fields
             .iter()
-            .filter(move |(span, _)| span.len() == name.len())
-            .filter(move |(span, _)| span.of(head).eq_ignore_ascii_case(name.as_bytes()))
+            .filter(move |(span, _)| span.len() == name.len() && is_in_any_case(span.of(head), name))
             .map(move |(_, value)| value.of(head))
     }
 
@@ -255,7 +254,7 @@ fn parse_version(version: &[u8]) -> Result<(), Malformed> {
 }
 
 /// RFC 9110 section 5.5: CR, LF and NUL are dangerous in a value; other controls are only odd.
-pub(super) fn check_value(value: &[u8]) -> Result<(), Malformed> {
+fn check_value(value: &[u8]) -> Result<(), Malformed> {
     if memchr2(b'\r', 0, value).is_some() { Err(Malformed::FieldValue) } else { Ok(()) }
 }
 

@@ -11,13 +11,12 @@
 //! that value is read to the end of its line and judged as the parser judges it; then the comparison goes on
 //! behind it. Whatever else differs, or isn't there yet, is parsed.
 
-use memchr::memchr;
 use wide::u8x16;
 
 use super::{
     super::span::Span,
     Side,
-    head::{HeadParser, StartLine, check_value},
+    head::{HeadParser, StartLine},
 };
 use crate::limits::{HEAD_BYTES_MAX, HEAD_KNOWN_BYTES_MAX, HEADS_KNOWN_MAX, HEADS_TRIED_MAX};
 
@@ -145,17 +144,30 @@ impl Head {
             // Its name or what is before it.
             let inside = differs_at.checked_sub(value.start())?;
             let start = at + same - inside;
-            let line_rest = input.get(at + same..)?;
-            let line_end = at + same + memchr(b'\n', line_rest)?;
-            let line = input.get(start..line_end)?.strip_suffix(b"\r")?;
-            check_value(line).ok()?;
-            if line.trim_ascii().len() != line.len() {
+            // What is before that place is in the value that was judged already.
+            let line = input.get(start..at + same + line_bytes(input.get(at + same..)?)?)?;
+            if [line.first(), line.last()].into_iter().flatten().any(u8::is_ascii_whitespace) {
                 return None;
             }
             fields.push((moved(name), Span::new(start, line.len())));
             (at, known_at) = (start + line.len(), value.end());
         }
     }
+}
+
+/// How long the line is that `text` begins with, if it ends in CRLF and may be the end of a value.
+#[inline]
+fn line_bytes(text: &[u8]) -> Option<usize> {
+    let (blocks, rest) = text.as_chunks::<16>();
+    let in_block = |(place, block): (usize, &[u8; 16])| {
+        let block = u8x16::new(*block);
+        let [feed, carriage, nul] = [b'\n', b'\r', 0].map(|byte| block.simd_eq(u8x16::splat(byte)));
+        let ends = (feed | carriage | nul).to_bitmask();
+        (ends != 0).then(|| place * 16 + ends.trailing_zeros() as usize)
+    };
+    let in_rest = || rest.iter().position(|byte| matches!(byte, b'\n' | b'\r' | 0)).map(|at| blocks.len() * 16 + at);
+    let end = blocks.iter().enumerate().find_map(in_block).or_else(in_rest)?;
+    text.get(end..)?.starts_with(b"\r\n").then_some(end)
 }
 
 /// How many bytes at their front two texts have in common.
