@@ -59,6 +59,9 @@ const STARTS_MAX: usize = 64;
 /// Bytes that are looked at of a function that calls.
 const CALLER_BYTES: u64 = 256;
 
+/// Addresses of functions, with the programs for them.
+type Placed = Vec<(u64, Vec<&'static str>)>;
+
 /// Why the functions can't be told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
 enum Unclear {
@@ -111,11 +114,7 @@ impl Look<'_, '_> {
     /// The functions' addresses, with the programs for them. `sources` are the addresses of the names of
     /// `ssl_lib.c`, and `names` those of [`NAMES`]. None if no code loads the source's name: it may be in any
     /// data.
-    fn find(
-        &self,
-        sources: &[u64],
-        names: &BTreeMap<u64, usize>,
-    ) -> Option<Result<Vec<(u64, Vec<&'static str>)>, Unclear>> {
+    fn find(&self, sources: &[u64], names: &BTreeMap<u64, usize>) -> Option<Result<Placed, Unclear>> {
         let wanted: Vec<u64> = sources.iter().chain(names.keys()).copied().collect();
         let scan = self.text.scan(&wanted)?;
         let loads = self.text.loads(&scan, &wanted);
@@ -150,7 +149,7 @@ impl Look<'_, '_> {
         })
     }
 
-    fn tell(&self, scan: &Scan, named: &[Result<Function, Unclear>]) -> Result<Vec<(u64, Vec<&'static str>)>, Unclear> {
+    fn tell(&self, scan: &Scan, named: &[Result<Function, Unclear>]) -> Result<Placed, Unclear> {
         let of = |index: usize| named[index].as_ref().map_err(|unclear| *unclear);
         let (read, write) = (of(READ)?, of(WRITE)?);
         if self.inner(scan, read) != Some(3) {
