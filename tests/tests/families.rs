@@ -20,8 +20,15 @@ const BYTES_MIN: u64 = 512 * 1024;
 const BYTES_MAX: u64 = 160 << 20;
 
 /// What a file that has something to probe has inside, one for each family.
-const MARKS: [&[u8]; 5] =
-    [b"SSL_write", b"gnutls_record_send", b"PR_Write", b"crypto/tls.(*Conn).Write", b"ssl/ssl_lib.cc\0"];
+const MARKS: [&[u8]; 7] = [
+    b"SSL_write",
+    b"ssl/ssl_lib.c\0",
+    b"ssl/ssl_lib.cc\0",
+    b"gnutls_record_send",
+    b"PR_Write",
+    b"crypto/tls.(*Conn).Write",
+    b"/rustls-0.",
+];
 
 /// Large executables and libraries below `folder`, each inode once.
 fn gather(folder: &Path, depth: usize, found: &mut Vec<(u64, PathBuf)>) {

@@ -132,6 +132,39 @@ pub fn wrapped_ex(address: u64, read: impl Fn(u64) -> Option<Vec<u8>>) -> Option
     })
 }
 
+/// Whether the function at `address` hands its first arguments on to the one at `inner`, which reports a count
+/// through argument `count`, and is of those whose own result isn't that of the inner: it takes an `int` and
+/// has the count in its frame, as `SSL_read` does, or it makes 0 of what is less and hands on an argument of
+/// its own, as `SSL_read_ex` does.
+pub fn wraps(address: u64, inner: u64, count: u8, read: impl Fn(u64) -> Option<Vec<u8>>) -> bool {
+    let handed = walk(address, &read, |registers, after| {
+        let same = registers.of(0) == Value::Argument(0) && registers.of(1) == Value::Argument(1);
+        let is_known = match (registers.of(2), registers.of(count.into())) {
+            (Value::Extended(2), Value::Local) => true,
+            (Value::Argument(2), Value::Argument(3 | 4)) => is_made_zero(after),
+            _ => false,
+        };
+        (same && is_known).then_some(count.into())
+    });
+    handed.is_some_and(|handed| handed.address == inner)
+}
+
+/// Whether what is done after a call is to put something else in the place of a result below 0, or below 1.
+fn is_made_zero(code: &[u8]) -> bool {
+    let mut after = Decoder::new(64, code, DecoderOptions::NONE).into_iter();
+    let is_test = |instruction: &Instruction| {
+        instruction.code() == Code::Test_rm32_r32
+            && instruction.op0_register() == Register::EAX
+            && instruction.op1_register() == Register::EAX
+    };
+    // What it is replaced by may be made between: `xor edx,edx`.
+    let tested = after.by_ref().take(3).any(|instruction| is_test(&instruction));
+    tested
+        && after.next().is_some_and(|next| {
+            matches!(next.mnemonic(), Mnemonic::Cmovs | Mnemonic::Cmovle) && next.op0_register() == Register::EAX
+        })
+}
+
 /// Whether what is done after a call is to see whether it returned more than 0: so success is that,
 /// and the count is what matters then.
 fn is_asked_for_positive(code: &[u8]) -> bool {
@@ -325,6 +358,25 @@ mod tests {
         // Where nobody asks for more than 0, what the inner one returns isn't known.
         assert_eq!(wrapped(0x35_980, at(0x35_980, &WRITE[..WRITE.len() - 2])), None);
         assert_eq!(wrapped(0x35_a10, at(0x35_a10, WRITE_EX)), None);
+    }
+
+    #[test]
+    fn wrappers_are_told_by_what_they_make_of_a_result() {
+        // test %eax,%eax; cmovs %edx,%eax; and the same with cmovle.
+        let made_zero = |cmov: u8| [WRITE_EX, &[0x0f, cmov, 0xc2]].concat();
+        let wraps_at = |address, count, code: &[u8]| {
+            let code = code.to_vec();
+            let read =
+                move |asked: u64| code.get(usize::try_from(asked.checked_sub(address)?).ok()?..).map(<[u8]>::to_vec);
+            wraps(address, 0x35_5a0, count, read)
+        };
+        assert!(wraps_at(0x35_980, 3, WRITE));
+        assert!(wraps_at(0x35_a10, 3, &made_zero(0x48)) && wraps_at(0x35_a10, 3, &made_zero(0x4e)));
+        // Its fifth argument is where it was, as SSL_write_ex2 has it.
+        assert!(wraps_at(0x35_a10, 4, &made_zero(0x48)));
+        // What it returns may be what the inner one returns; that is another function; another count.
+        assert!(!wraps_at(0x35_a10, 3, WRITE_EX) && !wraps_at(0x35_a10, 3, &made_zero(0x49)));
+        assert!(!wraps_at(0x35_a20, 3, &made_zero(0x48)) && !wraps_at(0x35_980, 4, WRITE));
     }
 
     #[test]

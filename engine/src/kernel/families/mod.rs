@@ -3,6 +3,7 @@
 //! in [`FAMILIES`].
 
 mod boringssl;
+mod code;
 mod gnutls;
 mod go;
 mod nss;
@@ -12,12 +13,20 @@ mod rustls;
 use super::image::{Error, Image};
 
 /// Every family. A file may be of several: an executable with OpenSSL and rustls inside.
-pub const FAMILIES: &[Family] =
-    &[openssl::FAMILY, gnutls::FAMILY, nss::FAMILY, go::FAMILY, rustls::FAMILY, boringssl::FAMILY, rustls::STRIPPED];
+pub const FAMILIES: &[Family] = &[
+    openssl::FAMILY,
+    gnutls::FAMILY,
+    nss::FAMILY,
+    go::FAMILY,
+    rustls::FAMILY,
+    boringssl::FAMILY,
+    openssl::STRIPPED,
+    rustls::STRIPPED,
+];
 
 /// Goes up with every change of what is found by [`Effort::Study`]: what earlier versions found is then
 /// looked for again.
-pub const FINDER_VERSION: u32 = 1;
+pub const FINDER_VERSION: u32 = 2;
 
 /// One kind of implementation.
 #[derive(Debug)]

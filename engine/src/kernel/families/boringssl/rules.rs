@@ -19,10 +19,7 @@
 
 use std::collections::{BTreeMap, BTreeSet, btree_map::Entry};
 
-use super::{
-    code::{Function, Functions, Report, Text},
-    scan::Scan,
-};
+use super::super::code::{Function, Functions, Report, Scan, Text};
 
 /// Reasons, from openssl/ssl.h.
 const BAD_LENGTH: u64 = 111;
@@ -67,7 +64,7 @@ pub enum Unclear {
 /// Why they can't be told.
 pub fn find(text: &Text<'_>, names: &[u64]) -> Result<Found, Unclear> {
     let scan = text.scan(names).ok_or(Unclear::NoReference)?;
-    let loads = text.loads(&scan, names);
+    let loads: BTreeSet<u64> = text.loads(&scan, names).into_keys().collect();
     if loads.is_empty() || loads.len() > LOADS_MAX {
         return Err(Unclear::NoReference);
     }
@@ -94,7 +91,7 @@ pub fn find(text: &Text<'_>, names: &[u64]) -> Result<Found, Unclear> {
         functions.iter().filter(|(_, (_, reasons))| fits(reasons)).map(|(start, _)| *start).collect()
     };
 
-    let takes_buffer = |function: &Function| function.arguments_used(&BTreeSet::new()) == [true; 3];
+    let takes_buffer = |function: &Function| function.arguments_used(&BTreeSet::new())[..3] == [true; 3];
     let mut writes = with(&[UNINITIALIZED, SSL_HANDSHAKE_FAILURE, BAD_LENGTH], &[APPLICATION_DATA_ON_SHUTDOWN]);
     writes.retain(|start| takes_buffer(&functions[start].0));
     let &[write] = &writes[..] else { return Err(Unclear::Write(writes.len())) };
@@ -131,7 +128,7 @@ fn read(
                     &walked
                 }
             };
-            if function.arguments_used(&takers) == [true; 3] {
+            if function.arguments_used(&takers)[..3] == [true; 3] {
                 taking.insert(start);
                 if function.advances_span() {
                     found.insert(start);
@@ -144,15 +141,7 @@ fn read(
             several => return Err(Unclear::Read(several)),
         }
         takers.extend(taking);
-        level = callers(text, scan, called, &level);
+        level = text.calling(scan, called, &level);
     }
     Err(Unclear::Read(0))
-}
-
-/// The functions that call one of `callees`.
-fn callers(text: &Text<'_>, scan: &Scan, called: &BTreeSet<u64>, callees: &BTreeSet<u64>) -> BTreeSet<u64> {
-    let sites = text.callers(scan, callees);
-    let all: BTreeSet<u64> = text.called_before(scan, &sites).union(called).copied().collect();
-    let mut around = Functions::new(text, &all);
-    sites.iter().filter_map(|&site| around.around(site)).collect()
 }

@@ -1,5 +1,9 @@
 //! OpenSSL's API, as OpenSSL, LibreSSL and BoringSSL define it, wherever there are symbols: shared
-//! libraries of any name, and executables that have a library inside.
+//! libraries of any name, and executables that have a library inside. Where there are none, [`stripped`].
+
+mod stripped;
+
+pub use stripped::FAMILY as STRIPPED;
 
 use super::{Effort, Family, Finding, Hook, by_symbols};
 use crate::kernel::image::{Error, Image};

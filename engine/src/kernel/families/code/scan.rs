@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 
 use wide::{u8x16, u32x4};
 
-use super::code::Source;
+use super::Source;
 
 /// The operation codes of `call` and `jmp` with a 32-bit distance, which differ in one bit.
 const CALL: u8 = 0xe8;

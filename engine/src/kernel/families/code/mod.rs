@@ -1,14 +1,21 @@
 //! Machine code of x86_64 without symbols: which instructions load an address, where functions begin,
 //! who calls whom, and what a function does with its arguments. Bytes in, facts out.
 
+mod scan;
+mod segment;
+
 use std::{
     cell::Cell,
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
 };
 
-use super::scan::Scan;
 use iced_x86::{
     Decoder, DecoderOptions, FlowControl, Instruction, InstructionInfoFactory, Mnemonic, OpAccess, OpKind, Register,
+};
+
+pub use self::{
+    scan::Scan,
+    segment::{Segment, of_machine, texts, texts_with},
 };
 
 /// Bytes that a function may be away from where it begins.
@@ -93,13 +100,14 @@ impl<'a> Text<'a> {
         Scan::of(self.source, self.address, self.len, wanted)
     }
 
-    /// Instructions that put one of the addresses `wanted` into a register, of those that `scan` found:
-    /// `mov r32, imm32` where addresses are fixed, `lea r64, [rip + …]` elsewhere.
-    pub fn loads(&self, scan: &Scan, wanted: &[u64]) -> BTreeSet<u64> {
-        scan.hits
-            .iter()
-            .filter_map(|&(at, index)| self.load_around(self.address + u64::from(at), wanted[index]))
-            .collect()
+    /// Instructions that put one of the addresses `wanted` into a register, of those that `scan` found, with
+    /// the address: `mov r32, imm32` where addresses are fixed, `lea r64, [rip + …]` elsewhere.
+    pub fn loads(&self, scan: &Scan, wanted: &[u64]) -> BTreeMap<u64, u64> {
+        let load = |&(at, index): &(u32, usize)| {
+            let target = wanted[index];
+            Some((self.load_around(self.address + u64::from(at), target)?, target))
+        };
+        scan.hits.iter().filter_map(load).collect()
     }
 
     /// The instruction whose last four bytes are at `at`, if it loads `target`. Bytes before it may look
@@ -135,9 +143,27 @@ impl<'a> Text<'a> {
         scan.sites(&self.places(targets)).into_iter().map(|place| self.address + u64::from(place)).collect()
     }
 
+    /// The functions that call one of `callees`, or end with a jump there; `called` are addresses that
+    /// something calls.
+    pub fn calling(&self, scan: &Scan, called: &BTreeSet<u64>, callees: &BTreeSet<u64>) -> BTreeSet<u64> {
+        let sites = self.callers(scan, callees);
+        let all: BTreeSet<u64> = self.called_before(scan, &sites).union(called).copied().collect();
+        let mut around = Functions::new(self, &all);
+        sites.iter().filter_map(|&site| around.around(site)).collect()
+    }
+
     /// Addresses in the code, counted from its start.
     fn places(&self, addresses: &BTreeSet<u64>) -> Vec<u32> {
         addresses.iter().filter_map(|address| u32::try_from(address.checked_sub(self.address)?).ok()).collect()
+    }
+
+    /// Places up to `bytes_max` before `inside`, and that itself, where a function may begin: something calls
+    /// them, or they are where compilers put functions.
+    pub fn starts_before(&self, inside: u64, bytes_max: u64, called: &BTreeSet<u64>) -> impl Iterator<Item = u64> {
+        let low = inside.saturating_sub(bytes_max).max(self.address);
+        (low..=inside)
+            .rev()
+            .filter(|at| called.contains(at) || at.is_multiple_of(ALIGNMENT) && self.is_behind_padding(*at))
     }
 
     /// Compilers fill up to an aligned start with `int3` or `nop`. So they do before a loop.
@@ -323,6 +349,11 @@ impl Function {
         self.instructions.iter().map(|instruction| (instruction.ip() - self.start) as u32).collect()
     }
 
+    /// Whether one of its instructions is at `address`.
+    pub fn holds(&self, address: u64) -> bool {
+        self.index_of(address).is_some()
+    }
+
     fn index_of(&self, address: u64) -> Option<usize> {
         self.instructions.binary_search_by_key(&address, Instruction::ip).ok()
     }
@@ -354,11 +385,12 @@ impl Function {
         Some(Report { reason: *values.get(&reason)?, line: *values.get(&line)? })
     }
 
-    /// Which of its first three arguments it uses: reads from their registers before anything else is
-    /// put there, or leaves there for a call of one of `takers`, which use all three.
-    pub fn arguments_used(&self, takers: &BTreeSet<u64>) -> [bool; 3] {
-        let mut used = [false; 3];
-        let mut open = [true; 3];
+    /// Which of its first arguments it uses: reads from their registers before anything else is put there,
+    /// or leaves there for a call of one of `takers`, which use the first three.
+    pub fn arguments_used(&self, takers: &BTreeSet<u64>) -> [bool; 5] {
+        let mut used = [false; 5];
+        let mut open = [true; 5];
+        let leave = |used: &mut [bool; 5], open: &[bool; 5]| (0..3).for_each(|index| used[index] |= open[index]);
         let mut info = InstructionInfoFactory::new();
         let (mut seen, mut waiting) = (HashSet::new(), vec![self.start]);
         while let Some(mut at) = waiting.pop() {
@@ -369,7 +401,7 @@ impl Function {
                 let instruction = &self.instructions[index];
                 for register in info.info(instruction).used_registers() {
                     let full = register.register().full_register();
-                    if let Some(index) = ARGUMENTS[..3].iter().position(|argument| *argument == full) {
+                    if let Some(index) = ARGUMENTS[..5].iter().position(|argument| *argument == full) {
                         let reads = !matches!(register.access(), OpAccess::Write | OpAccess::CondWrite);
                         used[index] |= reads && open[index] && !is_zeroing(instruction);
                         open[index] &= reads;
@@ -381,12 +413,12 @@ impl Function {
                     FlowControl::UnconditionalBranch if instruction.op0_kind() == OpKind::NearBranch64 => {
                         at = instruction.near_branch_target();
                         if takers.contains(&at) {
-                            used = [0, 1, 2].map(|index| used[index] || open[index]);
+                            leave(&mut used, &open);
                         }
                         continue;
                     }
                     FlowControl::Call if takers.contains(&instruction.near_branch_target()) => {
-                        used = [0, 1, 2].map(|index| used[index] || open[index]);
+                        leave(&mut used, &open);
                         break;
                     }
                     _ => break,
@@ -394,7 +426,7 @@ impl Function {
                 at = instruction.next_ip();
             }
             // What another way left in a register says nothing of this one.
-            open = [true; 3];
+            open = [true; 5];
         }
         used
     }
@@ -469,7 +501,8 @@ mod tests {
         let text = text_of(&source);
         let wanted = [BASE + 0x100];
         let loads = text.loads(&text.scan(&wanted).unwrap(), &wanted);
-        assert_eq!(loads.into_iter().collect::<Vec<_>>(), expected);
+        assert_eq!(loads.keys().copied().collect::<Vec<_>>(), expected);
+        assert!(loads.values().all(|target| *target == wanted[0]));
     }
 
     #[test]
@@ -499,15 +532,19 @@ mod tests {
             |inside: u64| Functions::new(&text, &BTreeSet::new()).around(BASE + inside).map(|start| start - BASE);
         assert_eq!(around(0x54), Some(0x40));
         assert_eq!(around(0x11), Some(0x10));
+        // Behind padding, and at what is called.
+        let starts: Vec<u64> =
+            text.starts_before(BASE + 0x54, 0x18, &BTreeSet::from([BASE + 0x45])).map(|start| start - BASE).collect();
+        assert_eq!(starts, [0x50, 0x45, 0x40]);
         let function = text.function(BASE + 0x40, &BTreeSet::new()).unwrap();
-        assert_eq!(function.arguments_used(&BTreeSet::new()), [false, false, true]);
+        assert_eq!(function.arguments_used(&BTreeSet::new()), [false, false, true, false, false]);
         assert!(!function.advances_span());
         // push rbx; mov rbx, rdi; call: what the callee takes was left in its registers.
         let bytes = code(&[(0x40, &[0x53, 0x48, 0x89, 0xfb, 0xe8, 0x57, 0, 0, 0, 0x5b, 0xc3])]);
         let source = &bytes[..];
         let function = text_of(&source).function(BASE + 0x40, &BTreeSet::new()).unwrap();
-        assert_eq!(function.arguments_used(&BTreeSet::new()), [true, false, false]);
-        assert_eq!(function.arguments_used(&BTreeSet::from([BASE + 0xa0])), [true; 3]);
+        assert_eq!(function.arguments_used(&BTreeSet::new()), [true, false, false, false, false]);
+        assert_eq!(function.arguments_used(&BTreeSet::from([BASE + 0xa0])), [true, true, true, false, false]);
     }
 
     #[test]

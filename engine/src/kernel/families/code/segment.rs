@@ -1,0 +1,82 @@
+//! The code of a file, and the texts that it has beside.
+
+use super::{Source, scan::CODE_BYTES_MAX};
+use crate::kernel::image::{Error, Image, Region};
+
+/// Code of less than this has no room for a TLS library and a program around it.
+const CODE_BYTES_MIN: u64 = 512 * 1024;
+
+/// A text that is longer is none.
+const NAME_BYTES_MAX: u64 = 4_096;
+
+/// Code as it is in a file.
+pub struct Segment<'i, 'data> {
+    image: &'i Image<'data>,
+    /// Where it is.
+    pub region: Region,
+}
+
+/// The largest piece of code of a file for x86_64, if it may have a TLS library inside.
+pub fn of_machine<'i, 'data>(image: &'i Image<'data>) -> Option<Segment<'i, 'data>> {
+    let is_known = image.machine() == object::elf::EM_X86_64;
+    let code = segments(image).filter(|segment| segment.executable && is_known).max_by_key(|segment| segment.len)?;
+    (code.len >= CODE_BYTES_MIN).then_some(Segment { image, region: code })
+}
+
+/// More than this is not read.
+fn segments(image: &Image<'_>) -> impl Iterator<Item = Region> {
+    image.segments().filter(|segment| segment.len <= CODE_BYTES_MAX as u64)
+}
+
+impl<'a, 'data: 'a> Source<'a> for Segment<'_, 'data> {
+    fn window(&self, at: u64, len: u64) -> Option<&'a [u8]> {
+        self.image.bytes(self.region.offset.checked_add(at)?, len)
+    }
+
+    fn read(&self, at: u64, into: &mut [u8]) -> Option<()> {
+        self.image.read(self.region.offset.checked_add(at)?, into).ok()
+    }
+}
+
+/// Addresses of the texts that end with `ending`: the first `count_max` of a segment.
+///
+/// # Errors
+/// When the file can't be read.
+pub fn texts_with(image: &Image<'_>, ending: &str, count_max: usize) -> Result<Vec<u64>, Error> {
+    find(image, format!("{ending}\0").as_bytes(), count_max, |segment, end| {
+        // What is before it up to a NUL belongs to it.
+        let mut before = vec![0; end.min(NAME_BYTES_MAX) as usize];
+        image.read(segment.offset + end - before.len() as u64, &mut before)?;
+        Ok(end - before.iter().rev().take_while(|&&byte| byte != 0).count() as u64)
+    })
+}
+
+/// Addresses of a text, with nothing before or behind it: the first `count_max` of a segment.
+///
+/// # Errors
+/// When the file can't be read.
+pub fn texts(image: &Image<'_>, text: &str, count_max: usize) -> Result<Vec<u64>, Error> {
+    find(image, format!("\0{text}\0").as_bytes(), count_max, |_, at| Ok(at + 1))
+}
+
+/// Where `pattern` is, moved by `start`. Some linkers put constants and code together, so that where there
+/// is nothing else, code is looked through.
+fn find(
+    image: &Image<'_>,
+    pattern: &[u8],
+    count_max: usize,
+    start: impl Fn(&Region, u64) -> Result<u64, Error>,
+) -> Result<Vec<u64>, Error> {
+    let mut found = Vec::new();
+    for executable in [false, true] {
+        for segment in segments(image).filter(|segment| segment.executable == executable) {
+            for at in image.find(&segment, pattern, count_max)? {
+                found.push(segment.address.saturating_add(start(&segment, at)?));
+            }
+        }
+        if !found.is_empty() {
+            break;
+        }
+    }
+    Ok(found)
+}
