@@ -107,7 +107,10 @@ impl Ring {
 
     /// Bytes that wait to be read.
     pub fn filled(&self) -> u64 {
-        self.produced().load(Ordering::Acquire).wrapping_sub(self.consumed().load(Ordering::Relaxed))
+        // In this order, because whoever only looks on isn't the one that reads, and might see less written
+        // than was read by then.
+        let consumed = self.consumed().load(Ordering::Acquire);
+        self.produced().load(Ordering::Acquire).wrapping_sub(consumed)
     }
 
     /// Bytes that the ring holds.
