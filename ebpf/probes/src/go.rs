@@ -214,11 +214,8 @@ fn lock_or_copied(conn: u64, place: *mut GoCall) -> u32 {
         if taken_of(place) == taken::COPIED {
             return COPIED;
         }
-        if GO_BUSY.insert(&key, &1, BPF_NOEXIST as u64).is_ok() {
+        if try_lock(&key, tries) {
             return ALONE;
-        }
-        if tries >= HASTY_TRIES {
-            pause();
         }
         tries += 1;
     }
@@ -232,13 +229,22 @@ fn lock(conn: u64) -> bool {
     let key = conn::key(conn);
     let mut tries = 0;
     while tries < TRIES_MAX {
-        if GO_BUSY.insert(&key, &1, BPF_NOEXIST as u64).is_ok() {
+        if try_lock(&key, tries) {
             return true;
         }
-        if tries >= HASTY_TRIES {
-            pause();
-        }
         tries += 1;
+    }
+    false
+}
+
+/// One try to be the only one, after so many before it.
+#[inline(always)]
+fn try_lock(key: &ConnKey, tries: u32) -> bool {
+    if GO_BUSY.insert(key, &1, BPF_NOEXIST as u64).is_ok() {
+        return true;
+    }
+    if tries >= HASTY_TRIES {
+        pause();
     }
     false
 }
