@@ -66,6 +66,8 @@ pub struct Settings {
     pub binary_paths: Vec<PathBuf>,
     /// Plain HTTP on sockets too.
     pub plain: bool,
+    /// Grace periods of RCU end at once while a file gets its probes.
+    pub expedites: bool,
     /// Where what is found in files is kept for the next run, if anywhere.
     pub cache: Option<PathBuf>,
     /// Bytes of each ring.
@@ -143,6 +145,7 @@ impl Capture {
             settings.follow_children,
             &layout.unwrap_or_default(),
             &pids,
+            settings.expedites,
         )?;
         let verdicts = Arc::new(Mutex::new(kernel.take_verdicts()?));
         // From here on no mapping is missed; those before are found by looking.

@@ -34,6 +34,9 @@ use crate::probes;
 
 /// A probe that takes longer is counted as missing.
 const ATTACH_DURATION_MAX: Duration = Duration::from_secs(5);
+/// Between two looks: a process that spins would keep its CPU from the quiescent state that the kernel waits
+/// for, so that the measurement would make what it measures longer.
+const LOOK_PAUSE: Duration = Duration::from_micros(20);
 /// So many in a row, and the rest won't come either.
 const MISSING_MAX: usize = 3;
 
@@ -151,7 +154,7 @@ fn attached_after(path: &Path, original: Start) -> anyhow::Result<Option<Duratio
         if start_of(code) != original {
             return Ok(Some(began.elapsed()));
         }
-        std::hint::spin_loop();
+        thread::sleep(LOOK_PAUSE);
     }
     Ok(None)
 }

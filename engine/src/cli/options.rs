@@ -68,6 +68,10 @@ pub struct CaptureOptions {
     /// Leave out plain HTTP on TCP and UNIX sockets, and with it the addresses of connections
     #[arg(long)]
     pub no_plain: bool,
+    /// Leave /sys/kernel/rcu_expedited alone. It is switched on for less than a millisecond while a file gets its
+    /// probes, which otherwise come up to some tens of milliseconds later
+    #[arg(long)]
+    pub no_expedite: bool,
     /// Threads that drain and parse, each pinned to a core [default: one for every eight CPUs]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub workers: Option<u16>,
@@ -170,6 +174,7 @@ impl CaptureOptions {
             follow_children: by_command,
             binary_paths,
             plain: !self.no_plain,
+            expedites: !self.no_expedite,
             cache: folder::by_convention(folder::Kind::Cache),
             ring_bytes: self.ring_size,
             workers: self.workers.map_or_else(workers_default, usize::from),

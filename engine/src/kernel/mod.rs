@@ -43,7 +43,7 @@ use self::{
 };
 use crate::{
     ring::Ring,
-    sys::{perf_event, tracefs::Tracepoint},
+    sys::{perf_event, rcu::Expedited, tracefs::Tracepoint},
 };
 
 /// The programs, compiled for this architecture.
@@ -122,11 +122,13 @@ pub struct Kernel {
     /// The inner maps, which the kernel keeps, and which are mapped by the rings.
     ring_maps: Vec<MapData>,
     ring_bytes: usize,
+    expedites: bool,
 }
 
 impl Kernel {
     /// Loads everything; nothing is attached to a library or to sockets yet. `layout` is that of this
-    /// kernel, or all zero when sockets are not to be looked at; `pids` says how processes are numbered.
+    /// kernel, or all zero when sockets are not to be looked at; `pids` says how processes are numbered;
+    /// `expedites` lets grace periods of RCU end at once while a file gets its probes.
     ///
     /// # Errors
     /// What is missing, by name and with the remedy, or what the kernel refused.
@@ -136,6 +138,7 @@ impl Kernel {
         follow_children: bool,
         layout: &SocketLayout,
         pids: &PidLayout,
+        expedites: bool,
     ) -> Result<Self, Error> {
         requirements::check()?;
         let in_first_namespace = pids.namespace == 0;
@@ -171,7 +174,7 @@ impl Kernel {
         if follow_children && !in_first_namespace {
             attach_fork_inside(&mut ebpf)?;
         }
-        let mut kernel = Self { ebpf, uprobes, _fork: fork, ring_maps, ring_bytes };
+        let mut kernel = Self { ebpf, uprobes, _fork: fork, ring_maps, ring_bytes, expedites };
         kernel.select(selection)?;
         Ok(kernel)
     }
@@ -213,6 +216,7 @@ impl Kernel {
     /// # Errors
     /// What the kernel refused; then none is on it.
     pub fn attach(&mut self, file: &File, placements: &[Placement]) -> Result<Vec<Link>, Error> {
+        let _expedited = self.expedites.then(Expedited::begin);
         self.uprobes.attach(&mut self.ebpf, file, placements)
     }
 

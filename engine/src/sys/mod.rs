@@ -13,6 +13,7 @@ pub mod folder;
 pub mod memory;
 pub mod perf_event;
 pub mod process;
+pub mod rcu;
 pub mod signals;
 pub mod spawn;
 pub mod tracefs;
