@@ -12,6 +12,7 @@ use agentsight::demo::clients::Sending;
 use serde_json::{Value, json};
 
 use crate::{
+    certificate,
     engine::Engine,
     gate::skip,
     program::{agentsight, root},
@@ -172,12 +173,7 @@ impl Server {
     /// What it takes to start one that answers `sendings`, and its certificate. If it is `restless`, its
     /// goroutines are stopped again and again.
     pub fn prepare(program: &Path, sendings: &[Sending], folder: &Path, restless: bool) -> (Vec<PathBuf>, PathBuf) {
-        let (ca, key) = (folder.join("go-cert.pem"), folder.join("go-key.pem"));
-        let names =
-            ["localhost", "127.0.0.1", "*.openai.com", "*.anthropic.com", "*.openai.azure.com", "*.example.com"];
-        let made = rcgen::generate_simple_self_signed(names.map(str::to_owned)).expect("a certificate");
-        fs::write(&ca, made.cert.pem()).expect("the certificate is written");
-        fs::write(&key, made.signing_key.serialize_pem()).expect("the key is written");
+        let (ca, key) = certificate::make(folder, "go");
         let mut plan = plan(sendings, &ca, folder);
         plan["key"] = json!(key);
         plan["restless"] = json!(restless);

@@ -1,7 +1,6 @@
 //! HTTP/2 peers that replay a plan of [`crate::corpus`].
 
 use std::{
-    fs,
     io::{BufRead, BufReader, Write},
     path::{Path, PathBuf},
     process::{Child, ChildStdout, Command, Stdio},
@@ -9,6 +8,7 @@ use std::{
 };
 
 use crate::{
+    certificate,
     corpus::{self, Planned},
     gate::skip,
     program::{agentsight, root},
@@ -45,12 +45,9 @@ impl Peers {
             skip("this machine has no node");
             return None;
         }
-        let (plan_file, cert, key) = (folder.join("plan"), folder.join("cert.pem"), folder.join("key.pem"));
+        let plan_file = folder.join("plan");
         corpus::write(plan, &plan_file);
-        let made = rcgen::generate_simple_self_signed(["localhost".to_owned(), "127.0.0.1".to_owned()]);
-        let made = made.expect("a certificate");
-        fs::write(&cert, made.cert.pem()).expect("the certificate is written");
-        fs::write(&key, made.signing_key.serialize_pem()).expect("the key is written");
+        let (cert, key) = certificate::make(folder, "http2");
         let cert = if client == Client::NodePlain { PathBuf::from("-") } else { cert };
         let script = |name: &str| root().join("tests/clients").join(name);
         let mut server =

@@ -4,10 +4,12 @@
 //!
 //! A support function that can't do its work panics: the test that called it has failed.
 
+pub mod certificate;
 pub mod command;
 pub mod corpus;
 pub mod drive;
 pub mod engine;
+pub mod envoy;
 pub mod gate;
 pub mod go;
 pub mod http2;

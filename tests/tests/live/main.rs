@@ -10,6 +10,7 @@ mod connections;
 mod containers;
 mod endings;
 mod filters;
+mod gateways;
 mod go;
 mod h2c;
 mod http2;

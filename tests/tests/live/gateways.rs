@@ -1,0 +1,50 @@
+//! Gateways, which are servers and clients at once.
+
+use std::{fs, path::Path, process::Command};
+
+use agentsight::demo::receiver::KIND_CLIENT;
+use agentsight_tests::{
+    engine::KIND_SERVER,
+    envoy::{self, Gateway},
+    gate::skip,
+    live::{Live, judge, wait_for},
+    matrix::{calls, plan, python, run},
+};
+use serde_json::json;
+
+/// Envoy has BoringSSL inside, without symbols. What it was asked, over HTTP/1.1 or HTTP/2, and what it asked
+/// in turn are a span each.
+fn envoy(client: &str) {
+    let Some(live) = Live::begin() else { return };
+    let Some(program) = envoy::program() else {
+        skip("there is no Envoy here");
+        return;
+    };
+    let sendings = live.sendings(calls(client));
+    let gateway = Gateway::start(&program, live.folder.path(), live.mock.address());
+    let mut plan = plan(&live, &sendings);
+    plan["port"] = json!(gateway.address.port());
+    let engine = live.engine(&["--role", "both", "--pid", &gateway.pid().to_string()]);
+    let file = fs::canonicalize(&program).expect("a path");
+    engine.start_until_attached(&file, Command::new(&program).arg("--version"));
+    run(&live, python(Path::new("python3"), client), &plan, &sendings);
+    wait_for(&engine, &sendings);
+    let finished = engine.stop();
+    let (mut served, made): (Vec<_>, Vec<_>) = finished.spans().into_iter().partition(|span| span.kind == KIND_SERVER);
+    judge(&made, &sendings);
+    served.iter_mut().for_each(|span| span.kind = KIND_CLIENT);
+    judge(&served, &sendings);
+    let drops = finished.drops();
+    assert!(drops.is_empty(), "{drops:?}\n{}", finished.stderr);
+    assert!(finished.status.success(), "{:?}\n{}", finished.status, finished.stderr);
+}
+
+#[test]
+fn envoy_over_http1() {
+    envoy("curl-http1.1");
+}
+
+#[test]
+fn envoy_over_http2() {
+    envoy("curl-http2");
+}
