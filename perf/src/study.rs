@@ -9,6 +9,7 @@ use std::{
 use agentsight::kernel::{
     families::{self, Effort, Finding, Placement},
     image::{self, examine},
+    study,
 };
 use anyhow::ensure;
 use clap::Args;
@@ -41,8 +42,8 @@ pub fn run(options: &Options) -> anyhow::Result<()> {
 fn one(path: &Path, turns: usize) -> anyhow::Result<()> {
     let file = File::open(path)?;
     let bytes = file.metadata()?.len();
-    let (glance, glanced) = look(&file, Effort::Glance, turns)?;
-    let (study, studied) = look(&file, Effort::Study, turns)?;
+    let (glance, glanced) = look(turns, || examine(&file, |image| families::find(image, Effort::Glance)))?;
+    let (study, studied) = look(turns, || Ok(study::study(&file)?.finding))?;
     let mib = bytes as f64 / f64::from(1 << 20);
     println!("{mib:>9.1} {glance:>9.2} {study:>9.2}  {}", path.display());
     for finding in [glanced, studied] {
@@ -59,12 +60,12 @@ fn one(path: &Path, turns: usize) -> anyhow::Result<()> {
 }
 
 /// Milliseconds that it takes, and what is found.
-fn look(file: &File, effort: Effort, turns: usize) -> Result<(f64, Finding), image::Error> {
+fn look(turns: usize, find: impl Fn() -> Result<Finding, image::Error>) -> Result<(f64, Finding), image::Error> {
     let mut durations = Vec::with_capacity(turns);
     let mut found = Finding::default();
     for _ in 0..turns {
         let began = Instant::now();
-        found = examine(file, |image| families::find(image, effort))?;
+        found = find()?;
         durations.push(began.elapsed());
     }
     Ok((median(durations.iter().map(|duration| duration.as_secs_f64() * 1e3)), found))

@@ -197,7 +197,7 @@ impl Attacher {
                 return Ok(found);
             }
             let before = Identity::of(id.device, &opened);
-            let studied = examine(&opened, study)?;
+            let studied = study(&opened)?;
             self.learn(before, id, &opened, &studied);
             Ok(found.and(studied.finding))
         });

@@ -7,13 +7,13 @@ use object::{
     Endianness,
     elf::{self, FileHeader64, ProgramHeader64},
     read::{
-        ReadCache, ReadRef, SectionIndex,
+        ReadCache, ReadCacheOps, ReadRef, SectionIndex,
         elf::{FileHeader as _, ProgramHeader as _, Rela as _, SectionHeader as _, SectionTable, Sym as _},
     },
 };
 
 type Header = FileHeader64<Endianness>;
-type Data<'data> = &'data ReadCache<&'data File>;
+type Data<'data> = &'data ReadCache<Cursor<'data>>;
 
 /// What is searched at once; it stays in the processor's cache.
 const SEARCH_BYTES: usize = 256 * 1024;
@@ -49,6 +49,36 @@ impl Region {
     }
 }
 
+/// A place in a file. A file's own is shared by all who have it open as the same, and others may look into it at the
+/// same time.
+struct Cursor<'f> {
+    file: &'f File,
+    at: u64,
+}
+
+impl ReadCacheOps for Cursor<'_> {
+    fn len(&mut self) -> Result<u64, ()> {
+        self.file.metadata().map(|metadata| metadata.len()).map_err(|_| ())
+    }
+
+    fn seek(&mut self, place: u64) -> Result<u64, ()> {
+        self.at = place;
+        Ok(place)
+    }
+
+    fn read(&mut self, into: &mut [u8]) -> Result<usize, ()> {
+        let len = self.file.read_at(into, self.at).map_err(|_| ())?;
+        self.at += len as u64;
+        Ok(len)
+    }
+
+    fn read_exact(&mut self, into: &mut [u8]) -> Result<(), ()> {
+        self.file.read_exact_at(into, self.at).map_err(|_| ())?;
+        self.at += into.len() as u64;
+        Ok(())
+    }
+}
+
 /// A 64-bit ELF file. What is read of it stays in memory as long as this does.
 pub struct Image<'data> {
     file: &'data File,
@@ -64,7 +94,7 @@ pub struct Image<'data> {
 /// # Errors
 /// When it isn't ELF; whatever `look` returns otherwise.
 pub fn examine<T>(file: &File, look: impl FnOnce(&Image<'_>) -> Result<T, Error>) -> Result<T, Error> {
-    let cache = ReadCache::new(file);
+    let cache = ReadCache::new(Cursor { file, at: 0 });
     look(&Image::parse(file, &cache)?)
 }
 
@@ -213,25 +243,30 @@ impl<'data> Image<'data> {
         self.bytes(region.offset, region.len)
     }
 
-    /// Where `text` begins in a region, counted from the region's start: the first `count_max` places.
+    /// Where each of `texts` begins in a region, counted from the region's start: the first `count_max` places.
     /// None of it stays in memory.
     ///
     /// # Errors
     /// When the region can't be read.
-    pub fn find(&self, region: &Region, text: &[u8], count_max: usize) -> io::Result<Vec<u64>> {
-        let finder = memchr::memmem::Finder::new(text);
-        let mut buffer = vec![0; SEARCH_BYTES.max(2 * text.len())];
-        let (mut found, mut at) = (Vec::new(), 0);
-        while at < region.len && found.len() < count_max {
+    pub fn find(&self, region: &Region, texts: &[&[u8]], count_max: usize) -> io::Result<Vec<Vec<u64>>> {
+        let finders: Vec<_> = texts.iter().map(memchr::memmem::Finder::new).collect();
+        let longest = texts.iter().map(|text| text.len()).max().unwrap_or_default();
+        let mut buffer = vec![0; SEARCH_BYTES.max(2 * longest)];
+        let (mut found, mut at) = (vec![Vec::new(); texts.len()], 0);
+        while at < region.len && found.iter().any(|places| places.len() < count_max) {
             let len = usize::try_from(region.len - at).map_or(buffer.len(), |rest| rest.min(buffer.len()));
             self.read(region.offset.saturating_add(at), &mut buffer[..len])?;
-            let places = finder.find_iter(&buffer[..len]).map(|place| at + place as u64);
-            found.extend(places.take(count_max - found.len()));
-            if at + len as u64 >= region.len {
+            let is_last = at + len as u64 >= region.len;
+            // What may begin at the end of this piece is looked for in the next one.
+            let searched = if is_last { len } else { len + 1 - longest };
+            for (finder, found) in finders.iter().zip(&mut found) {
+                let places = finder.find_iter(&buffer[..len]).take_while(|place| *place < searched);
+                found.extend(places.map(|place| at + place as u64).take(count_max - found.len()));
+            }
+            if is_last {
                 break;
             }
-            // What begins at the end of this piece is found in the next one.
-            at += (len + 1 - text.len()) as u64;
+            at += searched as u64;
         }
         Ok(found)
     }
@@ -314,6 +349,18 @@ mod tests {
         assert_eq!(unversioned(b"SSL_read"), b"SSL_read");
     }
 
+    /// All of them have the same place in the file.
+    #[test]
+    fn several_look_into_a_file_at_once() {
+        let file = File::open("/proc/self/exe").unwrap();
+        let look = || examine(&file, |image| image.functions(&["main"])).unwrap();
+        let alone = look();
+        std::thread::scope(|scope| {
+            let looking: Vec<_> = (0..4).map(|_| scope.spawn(|| (0..20).all(|_| look() == alone))).collect();
+            assert!(looking.into_iter().all(|looking| looking.join().unwrap()));
+        });
+    }
+
     #[test]
     fn this_program_is_an_image() {
         let file = File::open("/proc/self/exe").unwrap();
@@ -323,8 +370,9 @@ mod tests {
             assert_eq!(image.offset_of(text.address), Some(text.offset));
             assert_eq!(image.offset_of(u64::MAX), None);
             let anywhere = Region { address: 0, offset: 0, len: file.metadata()?.len(), executable: false };
-            assert_eq!(image.find(&anywhere, b"\x7fELF\x02", 1)?, [0]);
-            assert_eq!(image.find(&anywhere, &[0; 2], 3)?.len(), 3);
+            let found = image.find(&anywhere, &[b"\x7fELF\x02", &[0; 2]], 1)?;
+            assert_eq!((&found[0][..], found[1].len()), (&[0][..], 1));
+            assert_eq!(image.find(&anywhere, &[&[0; 2]], 3)?[0].len(), 3);
             image.functions(&["main", "no_such_function"])
         });
         let own = own.unwrap();

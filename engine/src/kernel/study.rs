@@ -3,6 +3,7 @@
 
 use std::{
     fs::File,
+    panic::resume_unwind,
     path::PathBuf,
     sync::mpsc::{Receiver, Sender, channel},
     thread,
@@ -10,9 +11,9 @@ use std::{
 
 use super::{
     Error,
-    families::{self, Effort, Finding},
+    families::{self, Effort, Family, Finding},
     findings::{self, Identity},
-    image::{self, Image, examine},
+    image::{self, examine},
 };
 use crate::sys::wait::Waker;
 
@@ -70,7 +71,7 @@ impl<Id: Send + 'static> Study<Id> {
                         continue;
                     }
                 };
-                let found = examine(&subject.file, study);
+                let found = study(&subject.file);
                 if outbox.send((subject, found)).is_err() {
                     return;
                 }
@@ -97,13 +98,27 @@ impl<Id: Send + 'static> Study<Id> {
     }
 }
 
-/// Looks for what takes time to find.
+/// Looks for what takes time to find, for each family on a thread of its own: meanwhile a program runs unseen.
 ///
 /// # Errors
 /// When the file contradicts itself.
-pub fn study(image: &Image<'_>) -> Result<Studied, image::Error> {
-    let finding = families::find(image, Effort::Study)?;
-    Ok(Studied { finding, build_id: image.build_id().map(Box::from) })
+pub fn study(file: &File) -> Result<Studied, image::Error> {
+    let build_id = examine(file, |image| Ok(image.build_id().map(Box::from)))?;
+    let families = families::FAMILIES.iter().filter(|family| family.effort == Effort::Study);
+    let finding = thread::scope(|scope| {
+        let look = |family: &'static Family| move || examine(file, family.find);
+        let looking: Vec<_> =
+            families.map(|family| (family, thread::Builder::new().spawn_scoped(scope, look(family)))).collect();
+        looking.into_iter().try_fold(Finding::default(), |found, (family, looking)| {
+            let one = match looking {
+                Ok(looking) => looking.join().unwrap_or_else(|panic| resume_unwind(panic)),
+                // There are too many threads here.
+                Err(_) => look(family)(),
+            };
+            Ok::<_, image::Error>(found.and(one?))
+        })
+    })?;
+    Ok(Studied { finding, build_id })
 }
 
 /// Whether a file may have something inside that takes time to find.

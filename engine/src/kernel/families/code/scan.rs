@@ -3,16 +3,17 @@
 //!
 //! ```text
 //! for each byte of the code
-//!     these four bytes are a wanted address, or the distance to one  -> a load, to be decoded
-//!     this byte is `call` or `jmp`, and its distance stays inside    -> a branch
+//!     this byte and the next are those of a load, and its number is a wanted address,
+//!     or the distance to one                                     -> a hit, to be decoded
+//!     this byte is `call` or `jmp`, and its distance stays inside -> a branch
 //! ```
 //!
-//! Bytes that look like either by chance are noted too; who decodes knows better. Both tests are made of 64
-//! bytes at once, and the few that pass are looked at one by one.
+//! Bytes that look like either by chance are noted too; who decodes knows better. The operation codes are looked
+//! for in 64 bytes at once, and the few that pass are looked at one by one, however many addresses are wanted.
 
 use std::collections::BTreeSet;
 
-use wide::{u8x16, u32x4};
+use wide::u8x16;
 
 use super::Source;
 
@@ -20,12 +21,26 @@ use super::Source;
 const CALL: u8 = 0xe8;
 const JUMP: u8 = 0xe9;
 
-/// A branch is its operation code and four bytes of distance.
-const BRANCH_BYTES: usize = 5;
+/// `lea` of an address at a distance: its operation code, and the bits of the byte behind it, ModRM, that say so
+/// (Intel SDM volume 2, section 2.2.1.6).
+const LEA: u8 = 0x8d;
+const MODE_BITS: u8 = 0xc7;
+const MODE_DISTANCE: u8 = 0x05;
 
-/// What is tested at once, and with the rest of a word that begins at its end.
+/// `mov` of a number into a register, which is in the three lowest bits, and its longer form that has the register in
+/// ModRM.
+const MOV: u8 = 0xb8;
+const MOV_LONG: u8 = 0xc7;
+const REGISTER_BITS: u8 = 0x07;
+const MODE_REGISTER: u8 = 0xc0;
+
+/// A branch is its operation code and four bytes of distance; a load may have ModRM between.
+const BRANCH_BYTES: usize = 5;
+const LOAD_BYTES: usize = 6;
+
+/// What is tested at once, and with the byte behind it.
 const BLOCK_BYTES: usize = 64;
-const WORDS_BYTES: usize = BLOCK_BYTES + 3;
+const TESTED_BYTES: usize = BLOCK_BYTES + 1;
 
 /// What is read at once: half of what a core has as its second cache, or less.
 const PIECE_BYTES: usize = 256 * 1024;
@@ -52,13 +67,28 @@ pub struct Scan {
     branches: Vec<(u32, u32)>,
 }
 
-/// A wanted address as code may have it.
+/// What is looked for, and where.
 struct Wanted {
-    /// As a number, which says something where it is one of 32 bits.
-    absolute: u32,
-    is_short: bool,
-    /// Counted from the start of the code and from the end of four bytes at that start.
-    relative: u32,
+    /// Address and index, in the order of addresses.
+    sorted: Vec<(u64, usize)>,
+    /// Some are numbers of 32 bits, which code may have as they are.
+    any_short: bool,
+    /// Address of the code.
+    address: u64,
+    /// Bytes of it.
+    len: usize,
+}
+
+impl Wanted {
+    /// The indices of an address.
+    fn indices(&self, address: u64) -> impl Iterator<Item = usize> {
+        // Nearly all lie before the first or behind the last.
+        let outside = self.sorted.first().is_none_or(|(first, _)| address < *first)
+            || self.sorted.last().is_none_or(|(last, _)| address > *last);
+        let sorted = if outside { &[][..] } else { &self.sorted };
+        let start = sorted.partition_point(|(wanted, _)| *wanted < address);
+        sorted[start..].iter().take_while(move |(wanted, _)| *wanted == address).map(|(_, index)| *index)
+    }
 }
 
 impl Scan {
@@ -75,27 +105,24 @@ impl Scan {
         wanted: &[u64],
         piece_bytes: usize,
     ) -> Option<Self> {
-        let wanted: Vec<Wanted> = wanted
-            .iter()
-            .map(|&wanted| Wanted {
-                absolute: wanted as u32,
-                is_short: u32::try_from(wanted).is_ok(),
-                relative: wanted.wrapping_sub(address).wrapping_sub(4) as u32,
-            })
-            .collect();
         let len = usize::try_from(len).ok().filter(|&len| len <= CODE_BYTES_MAX)?;
+        let mut sorted: Vec<(u64, usize)> =
+            wanted.iter().enumerate().map(|(index, &address)| (address, index)).collect();
+        sorted.sort_unstable();
+        let any_short = wanted.iter().any(|&wanted| u32::try_from(wanted).is_ok());
+        let wanted = Wanted { sorted, any_short, address, len };
         let mut scan = Self::default();
         // Behind a piece lies what a test of its last bytes may read; it decides nothing.
-        let mut buffer = vec![0; piece_bytes + WORDS_BYTES];
+        let mut buffer = vec![0; piece_bytes + TESTED_BYTES];
         let mut start = 0;
         while start < len {
             let held = piece_bytes.min(len - start);
             source.read(start as u64, &mut buffer[..held])?;
             buffer[held..].fill(0);
-            // A branch that isn't whole is looked at with the next piece.
+            // What isn't whole is looked at with the next piece.
             let is_last = start + held == len;
-            let tested = if is_last { held } else { held - (BRANCH_BYTES - 1) };
-            scan.piece(&buffer, start, tested, held, len, &wanted);
+            let tested = if is_last { held } else { held - (LOAD_BYTES - 1) };
+            scan.piece(&buffer, start, tested, held, &wanted);
             if scan.hits.len() > HITS_MAX || scan.branches.len() > BRANCHES_MAX {
                 return None;
             }
@@ -104,33 +131,44 @@ impl Scan {
         Some(scan)
     }
 
-    /// Tests the first `tested` bytes of `held` in `buffer`, which are those from `start` on of `len`.
-    fn piece(&mut self, buffer: &[u8], start: usize, tested: usize, held: usize, len: usize, wanted: &[Wanted]) {
+    /// Tests the first `tested` bytes of `held` in `buffer`, which are those from `start` on.
+    fn piece(&mut self, buffer: &[u8], start: usize, tested: usize, held: usize, wanted: &Wanted) {
+        let code = &buffer[..held];
         for at in (0..tested).step_by(BLOCK_BYTES) {
-            let Some(words) = buffer[at..].first_chunk::<WORDS_BYTES>() else { return };
-            let first = (start + at) as u32;
-            for (index, wanted) in wanted.iter().enumerate() {
-                if any_leads_to(words, first, wanted) {
-                    let whole = 0..BLOCK_BYTES.min(tested - at).min((held - at).saturating_sub(3));
-                    let hits = whole.filter(|&place| leads_to(words, place, first, wanted));
-                    self.hits.extend(hits.map(|place| (first + place as u32, index)));
-                }
+            let Some(bytes) = buffer[at..].first_chunk::<TESTED_BYTES>() else { return };
+            let sites = |mask: u64| places(mask).map(move |place| at + place).take_while(|&site| site < tested);
+            for site in sites(branches(bytes)) {
+                self.branch(code, start, site, wanted.len);
             }
-            let mut mask = branches(words);
-            while mask != 0 {
-                let site = at + mask.trailing_zeros() as usize;
-                mask &= mask - 1;
-                if site >= tested || site + BRANCH_BYTES > held {
-                    break;
+            for site in sites(matching(bytes, 0, !0, LEA) & matching(bytes, 1, MODE_BITS, MODE_DISTANCE)) {
+                let end = wanted.address.wrapping_add((start + site + LOAD_BYTES) as u64);
+                self.load(code, start, site + 2, |word| end.wrapping_add_signed(i64::from(word)), wanted);
+            }
+            if wanted.any_short {
+                for site in sites(matching(bytes, 0, !REGISTER_BITS, MOV)) {
+                    self.load(code, start, site + 1, |word| u64::from(word as u32), wanted);
                 }
-                let Some(&[kind, a, b, c, d]) = buffer[site..].first_chunk() else { return };
-                let target = (start + site + BRANCH_BYTES) as i64 + i64::from(i32::from_le_bytes([a, b, c, d]));
-                if let Some(target) = u32::try_from(target).ok().filter(|&target| (target as usize) < len) {
-                    let is_jump = if kind == JUMP { IS_JUMP } else { 0 };
-                    self.branches.push(((start + site) as u32 | is_jump, target));
+                let long = matching(bytes, 0, !0, MOV_LONG) & matching(bytes, 1, !REGISTER_BITS, MODE_REGISTER);
+                for site in sites(long) {
+                    self.load(code, start, site + 2, |word| u64::from(word as u32), wanted);
                 }
             }
         }
+    }
+
+    fn branch(&mut self, code: &[u8], start: usize, site: usize, len: usize) {
+        let Some(distance) = word_at(code, site + 1) else { return };
+        let target = (start + site + BRANCH_BYTES) as i64 + i64::from(distance);
+        if let Some(target) = u32::try_from(target).ok().filter(|&target| (target as usize) < len) {
+            let is_jump = if code[site] == JUMP { IS_JUMP } else { 0 };
+            self.branches.push(((start + site) as u32 | is_jump, target));
+        }
+    }
+
+    /// Notes the word at `place` if what it means is wanted.
+    fn load(&mut self, code: &[u8], start: usize, place: usize, target: impl Fn(i32) -> u64, wanted: &Wanted) {
+        let Some(word) = word_at(code, place) else { return };
+        self.hits.extend(wanted.indices(target(word)).map(|index| ((start + place) as u32, index)));
     }
 
     /// What something calls of the places that lie less than [`NEAR_BYTES`] before one of `sites`, which
@@ -161,40 +199,32 @@ impl Scan {
     }
 }
 
-/// Whether any four bytes that begin in a block lead to what is wanted.
-#[inline(always)]
-fn any_leads_to(words: &[u8; WORDS_BYTES], first: u32, wanted: &Wanted) -> bool {
-    let absolute = u32x4::splat(wanted.absolute);
-    // The further on, the shorter the distance.
-    let start = u32x4::splat(wanted.relative.wrapping_sub(first)) - u32x4::new([0, 4, 8, 12]);
-    let (mut is_absolute, mut is_relative) = (u32x4::default(), u32x4::default());
-    for shift in 0..4 {
-        let mut relative = start - u32x4::splat(shift as u32);
-        let (lanes, _) = words[shift..shift + BLOCK_BYTES].as_chunks::<16>();
-        for lane in lanes {
-            let (lane, _) = lane.as_chunks::<4>();
-            let lane = u32x4::new([0, 1, 2, 3].map(|word| u32::from_le_bytes(lane[word])));
-            is_absolute |= lane.simd_eq(absolute);
-            is_relative |= lane.simd_eq(relative);
-            relative -= u32x4::splat(16);
-        }
-    }
-    is_relative.any() || wanted.is_short && is_absolute.any()
+fn word_at(code: &[u8], at: usize) -> Option<i32> {
+    code.get(at..)?.first_chunk().map(|bytes| i32::from_le_bytes(*bytes))
 }
 
-#[inline(always)]
-fn leads_to(words: &[u8; WORDS_BYTES], place: usize, first: u32, wanted: &Wanted) -> bool {
-    let word = u32::from_le_bytes([0, 1, 2, 3].map(|byte| words[place + byte]));
-    let relative = word.wrapping_add(first).wrapping_add(place as u32) == wanted.relative;
-    relative || wanted.is_short && word == wanted.absolute
+/// The set bits, from the lowest on.
+fn places(mut mask: u64) -> impl Iterator<Item = usize> {
+    std::iter::from_fn(move || {
+        let place = (mask != 0).then(|| mask.trailing_zeros() as usize);
+        mask &= mask.wrapping_sub(1);
+        place
+    })
 }
 
 /// A bit for each byte of a block that may begin a branch.
-fn branches(words: &[u8; WORDS_BYTES]) -> u64 {
-    let (bits, code) = (u8x16::splat(!(CALL ^ JUMP)), u8x16::splat(CALL));
-    let (lanes, _) = words[..BLOCK_BYTES].as_chunks::<16>();
+#[inline(always)]
+fn branches(bytes: &[u8; TESTED_BYTES]) -> u64 {
+    matching(bytes, 0, !(CALL ^ JUMP), CALL)
+}
+
+/// A bit for each byte of a block of which the byte `behind` it has `value` in these `bits`.
+#[inline(always)]
+fn matching(bytes: &[u8; TESTED_BYTES], behind: usize, bits: u8, value: u8) -> u64 {
+    let (bits, value) = (u8x16::splat(bits), u8x16::splat(value));
+    let (lanes, _) = bytes[behind..behind + BLOCK_BYTES].as_chunks::<16>();
     lanes.iter().enumerate().fold(0, |mask, (place, lane)| {
-        mask | u64::from((u8x16::new(*lane) & bits).simd_eq(code).to_bitmask()) << (16 * place)
+        mask | u64::from((u8x16::new(*lane) & bits).simd_eq(value).to_bitmask()) << (16 * place)
     })
 }
 
@@ -221,14 +251,18 @@ mod tests {
     fn slowly(code: &[u8], wanted: &[u64]) -> Scan {
         let mut scan = Scan::default();
         for at in 0..code.len() {
-            if let Some(word) = code.get(at..at + 4) {
-                let word = u32::from_le_bytes(word.try_into().unwrap());
-                let end = (ADDRESS + at as u64 + 4) as u32;
-                for (index, &wanted) in wanted.iter().enumerate() {
-                    if u64::from(word) == wanted || end.wrapping_add(word) == wanted as u32 {
-                        scan.hits.push((at as u32, index));
-                    }
-                }
+            let word = |at: usize| Some(u32::from_le_bytes(code.get(at..at + 4)?.try_into().unwrap()));
+            let end = (ADDRESS + at as u64 + 6) as u32;
+            let next = code.get(at + 1).copied().unwrap_or_default();
+            let (place, leads_to) = match code[at] {
+                0x8d if next & 0xc7 == 0x05 => (at + 2, word(at + 2).map(|word| end.wrapping_add(word))),
+                0xb8..=0xbf => (at + 1, word(at + 1)),
+                0xc7 if (0xc0..=0xc7).contains(&next) => (at + 2, word(at + 2)),
+                _ => (at, None),
+            };
+            if let Some(leads_to) = leads_to {
+                let indices = wanted.iter().enumerate().filter(|(_, wanted)| **wanted == u64::from(leads_to));
+                scan.hits.extend(indices.map(|(index, _)| (place as u32, index)));
             }
             if matches!(code[at], CALL | JUMP)
                 && let Some(distance) = code.get(at + 1..at + 5)
@@ -251,7 +285,10 @@ mod tests {
                 &distance.to_le_bytes()
             ]
             .concat()),
-            (-300_i32..300).prop_map(|near| (ADDRESS as i32 + near).to_le_bytes().to_vec()),
+            (prop_oneof![Just(vec![0xb9]), Just(vec![0xc7, 0xc1]), Just(vec![0x81])], -300_i32..300)
+                .prop_map(|(code, near)| [&code[..], &(ADDRESS as i32 + near).to_le_bytes()].concat()),
+            (0_u8..=255, -300_i32..300).prop_map(|(mode, near)| [&[LEA, mode][..], &near.to_le_bytes()].concat()),
+            (-300_i32..300).prop_map(|near| [&[LEA, 0x0d][..], &near.to_le_bytes()].concat()),
         ];
         prop::collection::vec(piece, 0..200).prop_map(|pieces| pieces.concat())
     }

@@ -43,39 +43,46 @@ impl<'a, 'data: 'a> Source<'a> for Segment<'_, 'data> {
 /// # Errors
 /// When the file can't be read.
 pub fn texts_with(image: &Image<'_>, ending: &str, count_max: usize) -> Result<Vec<u64>, Error> {
-    find(image, format!("{ending}\0").as_bytes(), count_max, |segment, end| {
+    let [found] = find(image, &[ending], "", count_max, |segment, end| {
         // What is before it up to a NUL belongs to it.
         let mut before = vec![0; end.min(NAME_BYTES_MAX) as usize];
         image.read(segment.offset + end - before.len() as u64, &mut before)?;
         Ok(end - before.iter().rev().take_while(|&&byte| byte != 0).count() as u64)
-    })
+    })?;
+    Ok(found)
 }
 
-/// Addresses of a text, with nothing before or behind it: the first `count_max` of a segment.
+/// Addresses of each of `texts`, with nothing before or behind it: the first `count_max` of a segment.
 ///
 /// # Errors
 /// When the file can't be read.
-pub fn texts(image: &Image<'_>, text: &str, count_max: usize) -> Result<Vec<u64>, Error> {
-    find(image, format!("\0{text}\0").as_bytes(), count_max, |_, at| Ok(at + 1))
+pub fn texts<const N: usize>(image: &Image<'_>, texts: &[&str; N], count_max: usize) -> Result<[Vec<u64>; N], Error> {
+    find(image, texts, "\0", count_max, |_, at| Ok(at + 1))
 }
 
-/// Where `pattern` is, moved by `start`. Some linkers put constants and code together, so that where there
-/// is nothing else, code is looked through.
-fn find(
+/// Where `texts` are with `before` before them and a NUL behind, moved by `start`. Some linkers put constants and code
+/// together; what isn't found elsewhere is looked for there.
+fn find<const N: usize>(
     image: &Image<'_>,
-    pattern: &[u8],
+    texts: &[&str; N],
+    before: &str,
     count_max: usize,
     start: impl Fn(&Region, u64) -> Result<u64, Error>,
-) -> Result<Vec<u64>, Error> {
-    let mut found = Vec::new();
-    for executable in [false, true] {
-        for segment in segments(image).filter(|segment| segment.executable == executable) {
-            for at in image.find(&segment, pattern, count_max)? {
-                found.push(segment.address.saturating_add(start(&segment, at)?));
+) -> Result<[Vec<u64>; N], Error> {
+    let patterns = texts.map(|text| format!("{before}{text}\0"));
+    let mut found = [const { Vec::new() }; N];
+    let constants =
+        image.section(".rodata").and_then(|section| segments(image).find(|it| it.contains(section.address)));
+    let are_apart = constants.is_some_and(|segment| !segment.executable);
+    for executable in if are_apart { &[false][..] } else { &[false, true] } {
+        let sought: Vec<usize> = (0..N).filter(|&index| found[index].is_empty()).collect();
+        let patterns: Vec<&[u8]> = sought.iter().map(|&index| patterns[index].as_bytes()).collect();
+        for segment in segments(image).filter(|segment| segment.executable == *executable) {
+            for (index, places) in sought.iter().zip(image.find(&segment, &patterns, count_max)?) {
+                for at in places {
+                    found[*index].push(segment.address.saturating_add(start(&segment, at)?));
+                }
             }
-        }
-        if !found.is_empty() {
-            break;
         }
     }
     Ok(found)

@@ -189,5 +189,5 @@ fn placements(image: &Image<'_>, table: &Table<'_>, hook: &Hook, start: u64, end
 /// Whether the program's constants hold [`MARK`].
 fn has_mark(image: &Image<'_>) -> Result<bool, Error> {
     let Some(constants) = image.section(".rodata") else { return Ok(false) };
-    Ok(!image.find(&constants, MARK, 1)?.is_empty())
+    Ok(!image.find(&constants, &[MARK], 1)?[0].is_empty())
 }

@@ -79,10 +79,9 @@ fn find(image: &Image<'_>) -> Result<Finding, Error> {
     if sources.is_empty() || sources.len() > TEXTS_MAX || super::has_symbols(image)? {
         return Ok(Finding::default());
     }
-    let mut names: BTreeMap<u64, usize> = BTreeMap::new();
-    for (index, name) in NAMES.iter().enumerate() {
-        names.extend(code::texts(image, name, TEXTS_MAX)?.into_iter().map(|address| (address, index)));
-    }
+    let named = code::texts(image, &NAMES, TEXTS_MAX)?.into_iter().enumerate();
+    let names: BTreeMap<u64, usize> =
+        named.flat_map(|(index, places)| places.into_iter().map(move |address| (address, index))).collect();
     let look = Look { image, code: &code, text: Text::new(code.region.address, code.region.len, &code) };
     match look.find(&sources, &names) {
         None => Ok(Finding::default()),

@@ -164,7 +164,7 @@ fn find_stripped(image: &Image<'_>) -> Result<Finding, Error> {
 fn versions(image: &Image<'_>, segments: &[Region]) -> Result<BTreeSet<bool>, Error> {
     let mut known = BTreeSet::new();
     for segment in segments.iter().filter(|segment| !segment.executable) {
-        for at in image.find(segment, SOURCES, SOURCES_MAX)? {
+        for at in image.find(segment, &[SOURCES], SOURCES_MAX)?.remove(0) {
             let start = at + SOURCES.len() as u64;
             let mut rest = [0; VERSION_BYTES_MAX + AFTER_VERSION.len()];
             let len = usize::try_from(segment.len - start).map_or(rest.len(), |len| len.min(rest.len()));
