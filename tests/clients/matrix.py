@@ -145,11 +145,18 @@ def make_httpx():
 
 def make_libssl():
     """A shared library of any version of OpenSSL or BoringSSL, by its C interface; every second call by the
-    functions of 1.1.1, where it has them."""
+    functions of 1.1.1, where it has them. Its functions' names may have a `prefix`."""
     import ctypes, socket
 
+    class Prefixed:
+        def __init__(self, lib):
+            self.lib = lib
+
+        def __getattr__(self, name):
+            return getattr(self.lib, plan.get("prefix", "") + name)
+
     ctypes.CDLL(plan["libcrypto"], ctypes.RTLD_GLOBAL)
-    lib = ctypes.CDLL(plan["libssl"])
+    lib = Prefixed(ctypes.CDLL(plan["libssl"]))
     has = lambda name: getattr(lib, name, None) is not None
     pointer, size = ctypes.c_void_p, ctypes.c_size_t
     if has("SSL_library_init"):

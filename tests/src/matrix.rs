@@ -150,3 +150,37 @@ pub fn libssl(release: &str, python: &str) -> Option<[PathBuf; 2]> {
     }
     Some([find("libcrypto")?, find("libssl")?])
 }
+
+/// What `matrix.py` calls of OpenSSL's functions.
+const CALLED: [&str; 12] = [
+    "TLS_client_method",
+    "SSL_CTX_new",
+    "SSL_new",
+    "SSL_set_fd",
+    "SSL_ctrl",
+    "SSL_connect",
+    "SSL_write",
+    "SSL_write_ex",
+    "SSL_read",
+    "SSL_read_ex",
+    "SSL_shutdown",
+    "SSL_free",
+];
+
+/// A library made of this machine's static libssl and libcrypto, that has no symbols of them but some
+/// of other names, which begin with `prefix`; none where they can't be had.
+pub fn hidden_libssl(folder: &Path, prefix: &str) -> Option<PathBuf> {
+    let (library, script) = (folder.join("libhidden.so"), folder.join("exported"));
+    fs::write(&script, format!("{{ global: {prefix}*; local: *; }};")).ok()?;
+    let named = CALLED.iter().map(|name| format!("-Wl,--undefined={name},--defsym={prefix}{name}={name}"));
+    let status = Command::new("cc")
+        .args(["-shared", "-s", "-o"])
+        .arg(&library)
+        .args(named)
+        .arg(format!("-Wl,--version-script={}", script.display()))
+        .args(["-l:libssl.a", "-l:libcrypto.a", "-ldl", "-lpthread"])
+        .stderr(Stdio::null())
+        .status()
+        .ok()?;
+    status.success().then_some(library)
+}

@@ -16,7 +16,7 @@ use agentsight_tests::{
     gate::skip,
     go::{self, Linking, Server, Toolchain},
     live::Live,
-    matrix::{bun, calls, libssl, plan, python, python_with, run, script},
+    matrix::{bun, calls, hidden_libssl, libssl, plan, python, python_with, run, script},
     prepared,
     rustls::{Build, build},
 };
@@ -262,6 +262,23 @@ fn openssl_1_1_1() {
 #[test]
 fn openssl_3_5() {
     openssl("3.5.8", "2.9.13", "311");
+}
+
+/// OpenSSL inside of something else, without symbols.
+#[test]
+fn openssl_stripped() {
+    check_with("OpenSSL, stripped", Peer::Tls, |live, plan| {
+        let library = hidden_libssl(live.folder.path(), "hidden_")?;
+        let mut start = Command::new("python3");
+        // A library is looked into while somebody has it.
+        start.args(["-c", "import ctypes, sys, time; ctypes.CDLL(sys.argv[1]); time.sleep(1)"]).arg(&library);
+        for name in ["libcrypto", "libssl"] {
+            plan[name] = json!(library);
+        }
+        plan["prefix"] = json!("hidden_");
+        let client = python(Path::new("python3"), "libssl");
+        Some(Client { command: client, inside: Some((fs::canonicalize(&library).ok()?, start)) })
+    });
 }
 
 /// BoringSSL without symbols, in releases over two years: laid out and linked in different ways.
