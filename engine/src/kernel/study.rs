@@ -98,7 +98,8 @@ impl<Id: Send + 'static> Study<Id> {
     }
 }
 
-/// Looks for what takes time to find, for each family on a thread of its own: meanwhile a program runs unseen.
+/// Looks for what takes time to find, for each family on a thread of its own: meanwhile a program runs unseen. Where
+/// there is nothing of that kind, it may still be known that there is something.
 ///
 /// # Errors
 /// When the file contradicts itself.
@@ -118,6 +119,7 @@ pub fn study(file: &File) -> Result<Studied, image::Error> {
             Ok::<_, image::Error>(found.and(one?))
         })
     })?;
+    let finding = if finding == Finding::default() { examine(file, families::unknown)? } else { finding };
     Ok(Studied { finding, build_id })
 }
 

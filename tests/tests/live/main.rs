@@ -22,3 +22,4 @@ mod plain;
 mod pressure;
 mod sockets;
 mod threads;
+mod unknown;

@@ -26,7 +26,7 @@ pub const FAMILIES: &[Family] = &[
 
 /// Goes up with every change of what is found by [`Effort::Study`]: what earlier versions found is then
 /// looked for again.
-pub const FINDER_VERSION: u32 = 2;
+pub const FINDER_VERSION: u32 = 3;
 
 /// One kind of implementation.
 #[derive(Debug)]
@@ -113,6 +113,22 @@ pub fn by_symbols(image: &Image<'_>, needed: &[&str], hooks: &[Hook]) -> Result<
     let mut seen = std::collections::HashSet::new();
     finding.placements.retain(|placement| seen.insert(*placement));
     Ok(finding)
+}
+
+/// What is signed to prove who one is in TLS 1.3 begins with this (RFC 8446, section 4.4.3), so whatever speaks it has
+/// these bytes.
+const TLS: &[u8] = b"TLS 1.3, server CertificateVerify";
+
+/// What to say of a file in which no family was found by [`Effort::Study`]: that it has TLS inside all the same, if so.
+///
+/// # Errors
+/// When the file can't be read, or contradicts itself.
+pub fn unknown(image: &Image<'_>) -> Result<Finding, Error> {
+    if !code::holds(image, TLS)? || find(image, Effort::Glance)? != Finding::default() {
+        return Ok(Finding::default());
+    }
+    let remark = "it has a TLS library inside that is not known, whose calls are not seen";
+    Ok(Finding { remark: Some(remark.to_owned()), ..Finding::default() })
 }
 
 /// Looks for all families of this effort.

@@ -16,8 +16,8 @@ use crate::kernel::image::{Error, Image};
 /// The family.
 pub const FAMILY: Family = Family { name: "BoringSSL without symbols", effort: Effort::Study, find };
 
-/// How the name of the source file ends, whatever folder it was compiled in.
-const NAME: &str = "ssl/ssl_lib.cc";
+/// The source file that names are of.
+const SOURCE: &str = "ssl_lib.cc";
 
 /// The name is there once, or a few times. More often it is data of some other kind.
 const NAMES_MAX: usize = 16;
@@ -27,7 +27,7 @@ fn find(image: &Image<'_>) -> Result<Finding, Error> {
     if openssl::has_symbols(image)? {
         return Ok(Finding::default());
     }
-    let names = code::texts_with(image, NAME, NAMES_MAX + 1)?;
+    let names = code::names_of(image, SOURCE, NAMES_MAX + 1)?;
     if names.is_empty() || names.len() > NAMES_MAX {
         return Ok(Finding::default());
     }

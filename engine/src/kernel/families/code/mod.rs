@@ -15,7 +15,7 @@ use iced_x86::{
 
 pub use self::{
     scan::Scan,
-    segment::{Segment, of_machine, texts, texts_with},
+    segment::{Segment, holds, names_of, of_machine, texts},
 };
 
 /// Bytes that a function may be away from where it begins.

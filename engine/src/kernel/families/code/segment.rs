@@ -38,16 +38,18 @@ impl<'a, 'data: 'a> Source<'a> for Segment<'_, 'data> {
     }
 }
 
-/// Addresses of the texts that end with `ending`: the first `count_max` of a segment.
+/// Addresses of the names of a source file, whatever folder it was compiled in: the first `count_max` of a segment.
 ///
 /// # Errors
 /// When the file can't be read.
-pub fn texts_with(image: &Image<'_>, ending: &str, count_max: usize) -> Result<Vec<u64>, Error> {
-    let [found] = find(image, &[ending], "", count_max, |segment, end| {
+pub fn names_of(image: &Image<'_>, source: &str, count_max: usize) -> Result<Vec<u64>, Error> {
+    let [found] = find(image, &[source], "", count_max, |segment, at| {
         // What is before it up to a NUL belongs to it.
-        let mut before = vec![0; end.min(NAME_BYTES_MAX) as usize];
-        image.read(segment.offset + end - before.len() as u64, &mut before)?;
-        Ok(end - before.iter().rev().take_while(|&&byte| byte != 0).count() as u64)
+        let mut before = vec![0; at.min(NAME_BYTES_MAX) as usize];
+        image.read(segment.offset + at - before.len() as u64, &mut before)?;
+        let folder = before.iter().rev().take_while(|&&byte| byte != 0).count();
+        let is_whole = folder == 0 || before.ends_with(b"/");
+        Ok(is_whole.then_some(at - folder as u64))
     })?;
     Ok(found)
 }
@@ -57,30 +59,49 @@ pub fn texts_with(image: &Image<'_>, ending: &str, count_max: usize) -> Result<V
 /// # Errors
 /// When the file can't be read.
 pub fn texts<const N: usize>(image: &Image<'_>, texts: &[&str; N], count_max: usize) -> Result<[Vec<u64>; N], Error> {
-    find(image, texts, "\0", count_max, |_, at| Ok(at + 1))
+    find(image, texts, "\0", count_max, |_, at| Ok(Some(at + 1)))
 }
 
-/// Where `texts` are with `before` before them and a NUL behind, moved by `start`. Some linkers put constants and code
-/// together; what isn't found elsewhere is looked for there.
+/// Whether the constants of a file have these bytes somewhere.
+///
+/// # Errors
+/// When the file can't be read.
+pub fn holds(image: &Image<'_>, bytes: &[u8]) -> Result<bool, Error> {
+    for segment in [false, true].into_iter().flat_map(|executable| constants(image, executable)) {
+        if !image.find(&segment, &[bytes], 1)?[0].is_empty() {
+            return Ok(true);
+        }
+    }
+    Ok(false)
+}
+
+/// Segments where constants may be, among those that can be executed or those that can't. Some linkers put constants
+/// and code together.
+fn constants(image: &Image<'_>, executable: bool) -> impl Iterator<Item = Region> {
+    let section = image.section(".rodata");
+    let are_apart = section
+        .is_some_and(|section| segments(image).any(|segment| !segment.executable && segment.contains(section.address)));
+    segments(image).filter(move |segment| segment.executable == executable && !(executable && are_apart))
+}
+
+/// Where `texts` are with `before` before them and a NUL behind, as far as `start` tells where one begins. What isn't
+/// found elsewhere is looked for among code.
 fn find<const N: usize>(
     image: &Image<'_>,
     texts: &[&str; N],
     before: &str,
     count_max: usize,
-    start: impl Fn(&Region, u64) -> Result<u64, Error>,
+    start: impl Fn(&Region, u64) -> Result<Option<u64>, Error>,
 ) -> Result<[Vec<u64>; N], Error> {
     let patterns = texts.map(|text| format!("{before}{text}\0"));
     let mut found = [const { Vec::new() }; N];
-    let constants =
-        image.section(".rodata").and_then(|section| segments(image).find(|it| it.contains(section.address)));
-    let are_apart = constants.is_some_and(|segment| !segment.executable);
-    for executable in if are_apart { &[false][..] } else { &[false, true] } {
+    for executable in [false, true] {
         let sought: Vec<usize> = (0..N).filter(|&index| found[index].is_empty()).collect();
         let patterns: Vec<&[u8]> = sought.iter().map(|&index| patterns[index].as_bytes()).collect();
-        for segment in segments(image).filter(|segment| segment.executable == *executable) {
+        for segment in constants(image, executable) {
             for (index, places) in sought.iter().zip(image.find(&segment, &patterns, count_max)?) {
                 for at in places {
-                    found[*index].push(segment.address.saturating_add(start(&segment, at)?));
+                    found[*index].extend(start(&segment, at)?.map(|at| segment.address.saturating_add(at)));
                 }
             }
         }

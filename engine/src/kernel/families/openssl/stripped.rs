@@ -30,8 +30,8 @@ use crate::kernel::{
 /// The family.
 pub const FAMILY: Family = Family { name: "OpenSSL without symbols", effort: Effort::Study, find };
 
-/// How the name of the source file ends, whatever folder it was compiled in.
-const SOURCE: &str = "ssl/ssl_lib.c";
+/// The source file that names are of.
+const SOURCE: &str = "ssl_lib.c";
 
 /// The functions' names, in the order of [`Names`].
 const NAMES: [&str; 5] = ["ssl_read_internal", "ssl_write_internal", "SSL_new", "SSL_clear", "SSL_shutdown"];
@@ -75,7 +75,7 @@ enum Unclear {
 
 fn find(image: &Image<'_>) -> Result<Finding, Error> {
     let Some(code) = code::of_machine(image) else { return Ok(Finding::default()) };
-    let sources = code::texts_with(image, SOURCE, TEXTS_MAX + 1)?;
+    let sources = code::names_of(image, SOURCE, TEXTS_MAX + 1)?;
     if sources.is_empty() || sources.len() > TEXTS_MAX || super::has_symbols(image)? {
         return Ok(Finding::default());
     }
