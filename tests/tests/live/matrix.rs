@@ -16,8 +16,9 @@ use agentsight_tests::{
     gate::skip,
     go::{self, Linking, Server, Toolchain},
     live::Live,
-    matrix::{bun, calls, libssl, plan, python, python_with, run, script},
+    matrix::{bun, calls, deno, libssl, plan, python, python_with, run, script},
     prepared,
+    program::root,
     rustls::{self, Build},
 };
 use serde_json::{Value, json};
@@ -271,6 +272,20 @@ fn bun_releases() {
         check(&format!("bun {version}"), Peer::Tls, |_| {
             let program = bun(version)?;
             Client::inside(&program, &["--version"], script(&program, "bun"))
+        });
+    }
+}
+
+/// rustls with symbols, and without them and without tables for unwinding.
+#[test]
+fn deno_releases() {
+    for version in ["2.2.4", "2.9.6"] {
+        check(&format!("deno {version}"), Peer::Tls, |live| {
+            let program = deno(version)?;
+            let mut command = Command::new(&program);
+            command.args(["run", "--quiet", "--allow-all"]).arg(root().join("tests/clients/matrix.mjs")).arg("deno");
+            command.env("DENO_NO_UPDATE_CHECK", "1").env("DENO_DIR", live.folder.path().join("deno"));
+            Client::inside(&program, &["--version"], command)
         });
     }
 }
