@@ -19,5 +19,6 @@ mod metrics;
 mod namespaces;
 mod plain;
 mod pressure;
+mod rustls;
 mod sockets;
 mod threads;
