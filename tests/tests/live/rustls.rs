@@ -1,17 +1,14 @@
 //! rustls as a server: the mock's, which is in this very process.
 
-use std::{env, fs, process::Command, time::Duration};
+use std::{env, fs, process::Command};
 
 use agentsight::demo::receiver::{KIND_CLIENT, Span};
 use agentsight_tests::{
     engine::KIND_SERVER,
-    live::{Live, judge, mixed},
+    live::{ARRIVAL_DURATION_MAX, Live, judge, mixed},
     matrix::{plan, run},
     rustls::{Build, build},
 };
-
-/// How long spans may take to come out after the last reply.
-const ARRIVAL_DURATION_MAX: Duration = Duration::from_secs(15);
 
 /// A span of each side for every exchange, which say the same.
 #[test]
