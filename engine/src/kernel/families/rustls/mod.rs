@@ -138,7 +138,7 @@ fn find_stripped(image: &Image<'_>) -> Result<Finding, Error> {
         return Ok(Finding::default());
     }
     if known.contains(&false) {
-        return Ok(unclear("without symbols, and not version 0.23, whose functions are known"));
+        return Ok(unclear("not version 0.23, whose functions are known"));
     }
     let piece = |segment: &Region| Some(Piece { address: segment.address, bytes: image.bytes_of(segment)? });
     let text = segments.iter().filter(|segment| segment.executable).max_by_key(|segment| segment.len).and_then(piece);
