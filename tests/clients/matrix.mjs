@@ -1,4 +1,4 @@
-// One client of the matrix, for Node.js and bun: see matrix.py. The calls of a connection are made in
+// One client of the matrix, for Node.js, bun and Deno: see matrix.py. The calls of a connection are made in
 // turn, connections at once.
 import fs from "node:fs";
 import http from "node:http";
@@ -18,14 +18,22 @@ if (client === "fetch") {
   tls.connect = (options, ...rest) => connect({ ...options, host: plan.address, port: plan.port }, ...rest);
 }
 
-async function byFetch(call) {
-  const own = client === "bun" ? { tls: { rejectUnauthorized: false } } : {};
-  const options = { method: "POST", headers: headers(call), body: fs.readFileSync(call.body), ...own };
-  const reply = await fetch((client === "fetch" ? `https://${call.host}` : origin) + call.path, options);
-  for await (const _ of reply.body) {
-    // Read as it comes.
-  }
-  return reply.status;
+// `own` are options that one runtime alone has.
+function byFetch(base, own = {}, close = () => {}) {
+  const send = async (call) => {
+    const options = { method: "POST", headers: headers(call), body: fs.readFileSync(call.body), ...own };
+    const reply = await fetch(base(call) + call.path, options);
+    for await (const _ of reply.body) {
+      // Read as it comes.
+    }
+    return reply.status;
+  };
+  return { send, close };
+}
+
+function byDeno() {
+  const client = Deno.createHttpClient({ allowHost: true, caCerts: [fs.readFileSync(plan.ca, "utf8")] });
+  return byFetch(() => origin, { client }, () => client.close());
 }
 
 function byAgent(library) {
@@ -56,8 +64,9 @@ function byHttp2() {
 }
 
 const clients = {
-  bun: () => ({ send: byFetch, close() {} }),
-  fetch: () => ({ send: byFetch, close() {} }),
+  bun: () => byFetch(() => origin, { tls: { rejectUnauthorized: false } }),
+  deno: byDeno,
+  fetch: () => byFetch((call) => `https://${call.host}`),
   http: () => byAgent(http),
   http2: byHttp2,
   https: () => byAgent(https),

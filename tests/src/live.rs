@@ -23,7 +23,7 @@ use crate::{
 };
 
 /// How long spans may take to come out after the last reply.
-const ARRIVAL_DURATION_MAX: Duration = Duration::from_secs(15);
+pub const ARRIVAL_DURATION_MAX: Duration = Duration::from_secs(15);
 
 /// What a live test works with.
 pub struct Live {

@@ -111,12 +111,23 @@ pub fn python_with(packages: &[&str]) -> Option<PathBuf> {
 /// The executable of a version of bun from npm, in a folder that is kept beside the build; none when it
 /// can't be had.
 pub fn bun(version: &str) -> Option<PathBuf> {
-    let folder = agentsight().ancestors().nth(2)?.join(format!("bun-{version}"));
-    let program = folder.join("node_modules/@oven/bun-linux-x64/bin/bun");
+    of_npm("@oven/bun-linux-x64", version, "bin/bun")
+}
+
+/// The same of Deno.
+pub fn deno(version: &str) -> Option<PathBuf> {
+    of_npm("@deno/linux-x64-glibc", version, "deno")
+}
+
+/// A program of a package of npm.
+fn of_npm(package: &str, version: &str, program: &str) -> Option<PathBuf> {
+    let (_, name) = package.split_once('/')?;
+    let folder = agentsight().ancestors().nth(2)?.join(format!("npm-{name}-{version}"));
+    let program = folder.join("node_modules").join(package).join(program);
     if !program.exists() {
         fs::create_dir_all(&folder).ok()?;
-        let package = format!("@oven/bun-linux-x64@{version}");
         let install = ["install", "--silent", "--no-audit", "--no-fund", "--prefix"];
+        let package = format!("{package}@{version}");
         let status = Command::new("npm").args(install).arg(&folder).arg(package).status().ok()?;
         if !status.success() {
             return None;

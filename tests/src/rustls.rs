@@ -14,6 +14,8 @@ use crate::program::{agentsight, root};
 pub struct Build {
     /// A profile of its `Cargo.toml`.
     pub profile: &'static str,
+    /// Whose ciphers it has: a feature of its `Cargo.toml`.
+    pub ciphers: &'static str,
     /// Without symbols.
     pub stripped: bool,
 }
@@ -22,15 +24,15 @@ pub struct Build {
 static BUILDING: Mutex<()> = Mutex::new(());
 
 /// The program, built below the target folder.
-pub fn build(Build { profile, stripped }: Build) -> PathBuf {
+pub fn build(Build { profile, ciphers, stripped }: Build) -> PathBuf {
     let _guard = BUILDING.lock().unwrap_or_else(PoisonError::into_inner);
-    // TARGET/PROFILE/agentsight
-    let target = agentsight().ancestors().nth(2).expect("a target folder").join("rustls");
+    // TARGET/PROFILE/agentsight; what other ciphers are built of doesn't replace what is there.
+    let target = agentsight().ancestors().nth(2).expect("a target folder").join(format!("rustls-{ciphers}"));
     let succeeds = |command: &mut Command| command.status().is_ok_and(|status| status.success());
     let built = succeeds(
         Command::new(std::env::var_os("CARGO").unwrap_or_else(|| "cargo".into()))
             .current_dir(root().join("tests/clients/rustls"))
-            .args(["build", "--quiet", "--locked", "--profile", profile, "--target-dir"])
+            .args(["build", "--quiet", "--locked", "--profile", profile, "--features", ciphers, "--target-dir"])
             .arg(&target)
             // What the tests themselves are built with is no concern of theirs.
             .env_remove("RUSTFLAGS")

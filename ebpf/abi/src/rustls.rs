@@ -30,6 +30,9 @@ pub const CIPHERTEXT_BYTES_MAX: u64 = (1 << 14) + 2048;
 /// What an encrypter adds to the plaintext at least: the tag, and in TLS 1.3 the type.
 pub const TAG_BYTES: u64 = 16;
 
+/// What AES-GCM puts before the ciphertext in TLS 1.2: the explicit part of the nonce (RFC 5288, section 3).
+pub const NONCE_BYTES: u64 = 8;
+
 /// `enum ContentType` of rustls, whose variants are numbered in the order of the protocol's numbers.
 pub mod content {
     /// `ContentType::Alert`.
@@ -82,14 +85,24 @@ pub fn is_header(header: &[u8; HEADER_BYTES as usize], len: u64) -> bool {
     header[1] == 3 && header[2] == 3 && said == len && (TAG_BYTES..=CIPHERTEXT_BYTES_MAX).contains(&len)
 }
 
-/// How many bytes of plaintext a decrypter left at `buffer`, where it was given `len` bytes of
-/// ciphertext: the slice that its result holds, wherever in it. An error holds no such slice.
+/// Address and length of the plaintext that a decrypter left of `len` bytes of ciphertext at `buffer`: the
+/// slice that its result holds, wherever in it. An error holds no such slice.
 #[inline(always)]
-pub fn plaintext(result: &[u64; 8], buffer: u64, len: u64) -> Option<u64> {
+pub fn plaintext(result: &[u64; 8], buffer: u64, len: u64, protection: Protection) -> Option<(u64, u64)> {
     let mut at = 0;
     while at < 7 {
-        if result[at] == buffer && result[at + 1] <= len - TAG_BYTES {
-            return Some(result[at + 1]);
+        let (address, plain_len) = (result[at], result[at + 1]);
+        let is_plaintext = match protection {
+            // Less by the type and as many zeros as the peer liked.
+            Protection::Inner => address == buffer && plain_len < len - TAG_BYTES,
+            // ring moves what was behind a nonce to the front; aws-lc-rs leaves it there.
+            Protection::Outer if plain_len.wrapping_add(NONCE_BYTES + TAG_BYTES) == len => {
+                address == buffer || address == buffer.wrapping_add(NONCE_BYTES)
+            }
+            Protection::Outer => address == buffer && plain_len == len - TAG_BYTES,
+        };
+        if is_plaintext {
+            return Some((address, plain_len));
         }
         at += 1;
     }
@@ -160,12 +173,24 @@ mod tests {
 
     #[test]
     fn a_result_tells_the_plaintext() {
-        assert_eq!(plaintext(&[0x16, 0x7000, 83, 0, 0, 0, 0, 0], 0x7000, 100), Some(83));
-        assert_eq!(plaintext(&[0, 0, 0, 0, 0, 0, 0x7000, 0], 0x7000, 17), Some(0));
-        // Longer than what was decrypted, of another buffer, and an error.
-        assert_eq!(plaintext(&[0x16, 0x7000, 85, 0, 0, 0, 0, 0], 0x7000, 100), None);
-        assert_eq!(plaintext(&[0x16, 0x7008, 83, 0, 0, 0, 0, 0], 0x7000, 100), None);
-        assert_eq!(plaintext(&[5, 0, 0, 0, 0, 0, 0, 0x7000], 0x7000, 100), None);
+        const AT: u64 = 0x7000;
+        let inner = |result: [u64; 8]| plaintext(&result, AT, 100, Protection::Inner);
+        assert_eq!(inner([0x16, AT, 83, 0, 0, 0, 0, 0]), Some((AT, 83)));
+        assert_eq!(inner([0, 0, 0, 0, 0, 0, AT, 0]), Some((AT, 0)));
+        // Longer than what was decrypted, of another buffer, behind a nonce that there is none of, and an error.
+        assert_eq!(inner([0x16, AT, 84, 0, 0, 0, 0, 0]), None);
+        assert_eq!(inner([0x16, AT - 8, 83, 0, 0, 0, 0, 0]), None);
+        assert_eq!(inner([0x16, AT + 8, 76, 0, 0, 0, 0, 0]), None);
+        assert_eq!(inner([5, 0, 0, 0, 0, 0, 0, AT]), None);
+        let outer = |result: [u64; 8]| plaintext(&result, AT, 100, Protection::Outer);
+        // AES-GCM of ring, of aws-lc-rs, and ChaCha20-Poly1305.
+        assert_eq!(outer([0x16, AT, 76, 0, 0, 0, 0, 0]), Some((AT, 76)));
+        assert_eq!(outer([0x16, AT + 8, 76, 0, 0, 0, 0, 0]), Some((AT + 8, 76)));
+        assert_eq!(outer([0x16, AT, 84, 0, 0, 0, 0, 0]), Some((AT, 84)));
+        // None of them has other lengths, and nothing behind a nonce is as long as without one.
+        assert_eq!(outer([0x16, AT, 83, 0, 0, 0, 0, 0]), None);
+        assert_eq!(outer([0x16, AT + 8, 84, 0, 0, 0, 0, 0]), None);
+        assert_eq!(outer([0x16, AT, 100, AT, u64::MAX, AT, u64::MAX - 20, 0]), None);
     }
 
     #[test]

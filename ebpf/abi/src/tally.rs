@@ -45,6 +45,8 @@ counters! {
         SocketUnseen = "kernel.socket_unseen",
         /// A record of rustls whose connection could not be told.
         Unpaired = "kernel.unpaired",
+        /// Bytes of a record that rustls was given to decrypt and left where they can't be found, or refused.
+        Undecrypted = "kernel.undecrypted",
         /// A call on a connection that another thread's program was busy with for too long.
         ConnBusy = "kernel.conn_busy",
     }

@@ -208,9 +208,9 @@ fn account(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u6
     emit::transfer(conn.home, &mut header, buffer, len);
 }
 
-/// Accounts for a call of `len` bytes that can't be looked at now: they are a gap.
+/// Accounts for a call of `len` bytes that can't be looked at for this cause: they are a gap.
 #[inline(always)]
-pub fn missed(key: &ConnKey, direction: Direction, len: u64) {
+pub fn missed(key: &ConnKey, direction: Direction, len: u64, cause: DropCause) {
     if let Some(conn) = CONNS.get_ptr_mut(key) {
         // SAFETY: as in `transferred`, but that another thread may be at the other fields.
         let conn = unsafe { &mut *conn };
@@ -219,7 +219,7 @@ pub fn missed(key: &ConnKey, direction: Direction, len: u64) {
             conn.verdict = verdict::MIDWAY;
         }
     }
-    count_drop(DropCause::ConnBusy, len);
+    count_drop(cause, len);
 }
 
 /// Bytes of this connection that are in the ring may be wrong: the connection is ended, and met anew.

@@ -181,7 +181,7 @@ fn written(regs: *const pt_regs, convention: Convention) -> u32 {
             let _ = GO_WRITES.remove(&conn_key);
         }
     } else if GO_WRITES.remove(&conn_key).is_ok() {
-        conn::missed(&conn_key, Direction::Write, count);
+        conn::missed(&conn_key, Direction::Write, count, DropCause::ConnBusy);
     } else {
         // The read that is copying removes the call when it finds this.
         tell(place, taken::LATE);
@@ -301,7 +301,7 @@ fn was_read(regs: *const pt_regs, convention: Convention) -> u32 {
             transferred(call.conn, Direction::Read as u64, buffer, results.count as u64, call.entered_ns);
             unlock(&conn_key);
         } else {
-            conn::missed(&conn_key, Direction::Read, results.count as u64);
+            conn::missed(&conn_key, Direction::Read, results.count as u64, DropCause::ConnBusy);
         }
     }
     if results.error != 0 {

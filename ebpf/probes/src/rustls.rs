@@ -14,7 +14,7 @@
 use agentsight_abi::{
     CALLS_MAX, Call, CallKey, ConnKey, Direction, DropCause, Kind,
     rustls::{
-        ALERT, APPLICATION_DATA, CIPHERTEXT_BYTES_MAX, HEADER_BYTES, Outbound, Pair, Protection, SLICES_MAX, Vtable,
+        ALERT, APPLICATION_DATA, CIPHERTEXT_BYTES_MAX, HEADER_BYTES, Outbound, Pair, Protection, SLICES_MAX, TAG_BYTES, Vtable,
         content, is_header, part, plaintext,
     },
     verdict,
@@ -139,7 +139,7 @@ fn is_captured(number: u64) -> bool {
 
 /// `fn decrypt(&mut self, InboundOpaqueMessage, seq: u64) -> Result<InboundPlainMessage, Error>`, where the
 /// message begins with the address and the length of its bytes, which lie behind their header and are
-/// decrypted where they are.
+/// decrypted where they are; the result's slice is where they begin, or behind a nonce.
 #[uprobe]
 pub fn rustls_decrypt(ctx: ProbeContext) -> u32 {
     let (Some(object), Some(message)) = (argument(&ctx, 0), argument(&ctx, 1)) else { return 0 };
@@ -186,18 +186,22 @@ fn decrypted(ctx: &RetProbeContext, protection: Protection) -> u32 {
     let cipher_len = call.direction & (1 << TYPE_SHIFT) - 1;
     // SAFETY: the helper copes with any address.
     let Ok(words) = (unsafe { bpf_probe_read_user(call.count as *const [u64; 8]) }) else { return 0 };
-    let Some(len) = plaintext(&words, call.buffer, cipher_len) else { return 0 };
-    if len > CIPHERTEXT_BYTES_MAX {
+    let outer = (call.direction >> TYPE_SHIFT) as u8;
+    let Some((plain, len)) = plaintext(&words, call.buffer, cipher_len, protection) else {
+        // What is no record of the peer's ends the connection by an alert; then too nothing was read.
+        if outer == APPLICATION_DATA {
+            conn::missed(&conn::key(call.ssl), Direction::Read, cipher_len - TAG_BYTES, DropCause::Undecrypted);
+        }
         return 0;
-    }
+    };
     let kind = match protection {
-        Protection::Outer => (call.direction >> TYPE_SHIFT) as u8,
+        Protection::Outer => outer,
         // SAFETY: as above.
-        Protection::Inner => unsafe { bpf_probe_read_user((call.buffer + len) as *const u8) }.unwrap_or(0),
+        Protection::Inner => unsafe { bpf_probe_read_user((plain + len) as *const u8) }.unwrap_or(0),
     };
     match kind {
-        APPLICATION_DATA => transferred(call.ssl, Direction::Read as u64, call.buffer, len),
-        ALERT if ends(call.buffer) => conn::read_failed(call.ssl, Some(true)),
+        APPLICATION_DATA => transferred(call.ssl, Direction::Read as u64, plain, len),
+        ALERT if ends(plain) => conn::read_failed(call.ssl, Some(true)),
         _ => {}
     }
     0

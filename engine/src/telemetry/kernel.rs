@@ -18,6 +18,9 @@ pub(super) const fn cause(cause: DropCause) -> &'static str {
             "Bytes that went over a captured socket by sendfile, splice or io_uring, which show no buffer."
         }
         DropCause::Unpaired => "A record of rustls whose connection could not be told.",
+        DropCause::Undecrypted => {
+            "Bytes of a record that rustls was given to decrypt and left where they can't be found, or refused."
+        }
         DropCause::ConnBusy => "A call on a connection that another thread's program was busy with for too long.",
     }
 }

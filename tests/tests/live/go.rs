@@ -1,6 +1,6 @@
 //! Go's own TLS: net/http as a client and as a server, and `tls.Conn` alone.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::collections::BTreeMap;
 
 use agentsight::demo::{
     catalogue,
@@ -11,11 +11,8 @@ use agentsight::demo::{
 use agentsight_tests::{
     engine::KIND_SERVER,
     go::{self, Linking, Sender, Server, Toolchain},
-    live::{Live, judge, large, mixed},
+    live::{ARRIVAL_DURATION_MAX, Live, judge, large, mixed},
 };
-
-/// How long spans may take to come out after the last reply.
-const ARRIVAL_DURATION_MAX: Duration = Duration::from_secs(15);
 
 /// The demo's catalogue and more, over connections that are kept alive, several at once.
 fn http1(toolchain: Toolchain, linking: Linking) {

@@ -20,6 +20,7 @@ mod metrics;
 mod namespaces;
 mod plain;
 mod pressure;
+mod rustls;
 mod sockets;
 mod threads;
 mod unknown;

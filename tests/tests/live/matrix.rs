@@ -16,9 +16,10 @@ use agentsight_tests::{
     gate::skip,
     go::{self, Linking, Server, Toolchain},
     live::Live,
-    matrix::{bun, calls, hidden_libssl, libssl, plan, python, python_with, run, script},
+    matrix::{bun, calls, deno, hidden_libssl, libssl, plan, python, python_with, run, script},
     prepared,
-    rustls::{Build, build},
+    program::root,
+    rustls::{self, Build},
 };
 use serde_json::{Value, json};
 
@@ -292,6 +293,20 @@ fn bun_releases() {
     }
 }
 
+/// rustls with symbols, and without them and without tables for unwinding.
+#[test]
+fn deno_releases() {
+    for version in ["2.2.4", "2.9.6"] {
+        check(&format!("deno {version}"), Peer::Tls, |live| {
+            let program = deno(version)?;
+            let mut command = Command::new(&program);
+            command.args(["run", "--quiet", "--allow-all"]).arg(root().join("tests/clients/matrix.mjs")).arg("deno");
+            command.env("DENO_NO_UPDATE_CHECK", "1").env("DENO_DIR", live.folder.path().join("deno"));
+            Client::inside(&program, &["--version"], command)
+        });
+    }
+}
+
 /// What an earlier run has found in a program is there for its very first call in the next.
 #[test]
 fn a_program_that_an_earlier_run_knew() {
@@ -360,31 +375,72 @@ fn a_library_that_is_loaded_late() {
     with_own_library("late", "cp -L LIBSSL COPIES/ && LD_LIBRARY_PATH=COPIES exec \"$@\"", 5.0);
 }
 
-/// tokio-rustls and hyper, compiled and linked in different ways.
-fn rustls(profile: &'static str, stripped: bool) {
-    let row = format!("rustls-{profile}{}", if stripped { "-stripped" } else { "" });
-    check(&row, Peer::Tls, |_| {
-        let program = build(Build { profile, stripped });
+/// tokio-rustls and hyper, compiled and linked in different ways; `plan` adds what is offered.
+fn rustls(build: Build, peer: Peer, plan: Value) {
+    let Build { profile, ciphers, stripped } = build;
+    let row = format!("rustls-{profile}-{ciphers}{}", if stripped { "-stripped" } else { "" });
+    check_with(&row, peer, |_, whole| {
+        let program = rustls::build(build);
+        whole.as_object_mut()?.extend(plan.as_object()?.clone());
         Client::inside(&program, &["--idle"], Command::new(&program))
     });
 }
 
+/// With ring's ciphers.
+const fn ring(profile: &'static str, stripped: bool) -> Build {
+    Build { profile, ciphers: "ring", stripped }
+}
+
+/// With those of aws-lc-rs.
+const fn aws_lc_rs(stripped: bool) -> Build {
+    Build { profile: "release", ciphers: "aws-lc-rs", stripped }
+}
+
 #[test]
 fn rustls_debug() {
-    rustls("dev", false);
+    rustls(ring("dev", false), Peer::Tls, json!({}));
 }
 
 #[test]
 fn rustls_release() {
-    rustls("release", false);
+    rustls(ring("release", false), Peer::Tls, json!({}));
 }
 
 #[test]
 fn rustls_release_stripped() {
-    rustls("release", true);
+    rustls(ring("release", true), Peer::Tls, json!({}));
 }
 
 #[test]
 fn rustls_fat_stripped() {
-    rustls("fat", true);
+    rustls(ring("fat", true), Peer::Tls, json!({}));
+}
+
+#[test]
+fn rustls_http2() {
+    rustls(ring("release", false), Peer::Http2, json!({"http2": true}));
+}
+
+#[test]
+fn rustls_of_tls_1_2() {
+    for cipher in ["AES_128_GCM", "CHACHA20_POLY1305"] {
+        rustls(ring("release", true), Peer::Tls, json!({"tls": "1.2", "cipher": cipher}));
+    }
+}
+
+#[test]
+fn rustls_aws_lc_rs() {
+    for stripped in [false, true] {
+        rustls(aws_lc_rs(stripped), Peer::Tls, json!({"tls": "1.3"}));
+    }
+}
+
+/// AES-GCM leaves the plaintext behind a nonce.
+#[test]
+fn rustls_aws_lc_rs_of_tls_1_2() {
+    for cipher in ["AES_128_GCM", "CHACHA20_POLY1305"] {
+        for stripped in [false, true] {
+            rustls(aws_lc_rs(stripped), Peer::Tls, json!({"tls": "1.2", "cipher": cipher}));
+        }
+    }
 }

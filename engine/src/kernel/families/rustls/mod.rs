@@ -6,7 +6,6 @@
 //! 0.23, so nothing is probed in a program that doesn't say that it has this version.
 
 mod symbols;
-mod unwinding;
 mod vtables;
 
 use std::collections::BTreeSet;
@@ -139,16 +138,13 @@ fn find_stripped(image: &Image<'_>) -> Result<Finding, Error> {
         return Ok(Finding::default());
     }
     if known.contains(&false) {
-        return Ok(unclear("without symbols, and not version 0.23, whose functions are known"));
+        return Ok(unclear("not version 0.23, whose functions are known"));
     }
     let piece = |segment: &Region| Some(Piece { address: segment.address, bytes: image.bytes_of(segment)? });
     let text = segments.iter().filter(|segment| segment.executable).max_by_key(|segment| segment.len).and_then(piece);
-    let (Some(text), Some(functions)) = (text, unwinding::functions(image)) else {
-        return Ok(unclear("without symbols and without what unwinding needs"));
-    };
+    let Some(text) = text else { return Ok(Finding::default()) };
     let data = segments.iter().filter(|segment| !segment.executable).filter_map(piece).collect();
-    let program = Program { text, data, relocated: image.relocations().collect(), functions };
-    let (functions, left) = program.find();
+    let (functions, left) = Program { text, data, relocated: image.relocations().collect() }.find();
     if !functions.are_whole() {
         return Ok(unclear("without symbols, and its ciphers can't be told"));
     }
