@@ -306,15 +306,17 @@ def in_disorder():
         round = list(zip(lanes, (calls[number] for calls in plan["connections"])))
         bodies = [open(call["body"], "rb").read() for _, call in round]
         heads = [head_of(call, len(body), "keep-alive") for (_, call), body in zip(round, bodies)]
-        longest = max(len(head) + len(body) for head, body in zip(heads, bodies)) + 10
+        longest = max(len(head) + len(body) for head, body in zip(heads, bodies)) + 20
         if at_once == 1:
             time.sleep(1.1)  # Writes that weren't told apart are forgotten.
         for first in range(0, len(round), at_once):
             group = range(first, min(first + at_once, len(round)))
             for index in group:
                 head, body = heads[index], bodies[index]
-                padding = b"x-padding: ".ljust(longest - len(head) - len(body) + 9, b"x") + b"\r\n"
-                round[index][0][3].write(head[:-2] + padding + b"\r\n" + body)
+                if number < 2:
+                    padding = b"x-padding: ".ljust(longest - len(head) - len(body), b"x")
+                    head = head[:-2] + padding + b"\r\n\r\n"
+                round[index][0][3].write(head + body)
             for index in reversed(group):
                 raw, _, outgoing, _ = round[index][0]
                 raw.sendall(outgoing.read())
