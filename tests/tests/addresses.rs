@@ -9,9 +9,9 @@ use agentsight_abi::{
 use agentsight_tests::records::{records, run};
 use serde_json::{Value, json};
 
-const REQUEST: &[u8] = b"POST /v1/embeddings HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 37\r\n\r\n\
+const REQUEST: &[u8] = b"POST /v1/embeddings HTTP/1.1\r\nHost: api.openai.com\r\nContent-Length: 39\r\n\r\n\
     {\"model\":\"m\",\"input\":\"how are you now\"}";
-const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 38\r\n\r\n\
+const RESPONSE: &[u8] = b"HTTP/1.1 200 OK\r\nContent-Type: application/json\r\nContent-Length: 39\r\n\r\n\
     {\"object\":\"list\",\"data\":[],\"model\":\"m\"}";
 
 /// `struct Endpoints` of 10.0.0.1:40000 and 10.0.0.`peer`:443.
