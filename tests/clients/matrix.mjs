@@ -9,13 +9,19 @@ import tls from "node:tls";
 const [client, file] = process.argv.slice(2);
 const plan = JSON.parse(fs.readFileSync(file, "utf8"));
 process.env.NODE_TLS_REJECT_UNAUTHORIZED = "0";
-const origin = `${plan.ca ? "https" : "http"}://${plan.address}:${plan.port}`;
+const address = (call) => call.address ?? plan.address;
+const port = (call) => call.port ?? plan.port;
+const origin = (call) => `${plan.ca ? "https" : "http"}://${address(call)}:${port(call)}`;
 const headers = (call) => ({ ...call.headers, host: call.host });
 
 // Node's fetch takes no host but that of its URL, so connections to any are made to the peer.
 if (client === "fetch") {
   const { connect } = tls;
-  tls.connect = (options, ...rest) => connect({ ...options, host: plan.address, port: plan.port }, ...rest);
+  const calls = new Map(plan.connections.flat().map((call) => [call.host, call]));
+  tls.connect = (options, ...rest) => {
+    const call = calls.get(options.servername);
+    return connect({ ...options, host: address(call), port: port(call) }, ...rest);
+  };
 }
 
 // `own` are options that one runtime alone has.
@@ -32,8 +38,8 @@ function byFetch(base, own = {}, close = () => {}) {
 }
 
 function byDeno() {
-  const client = Deno.createHttpClient({ allowHost: true, caCerts: [fs.readFileSync(plan.ca, "utf8")] });
-  return byFetch(() => origin, { client }, () => client.close());
+  const client = Deno.createHttpClient({ allowHost: true });
+  return byFetch(origin, { client }, () => client.close());
 }
 
 function byAgent(library) {
@@ -41,7 +47,7 @@ function byAgent(library) {
   const send = (call) =>
     new Promise((done, failed) => {
       const options = { method: "POST", headers: headers(call), agent, servername: call.host };
-      const request = library.request(origin + call.path, options, (reply) => {
+      const request = library.request(origin(call) + call.path, options, (reply) => {
         reply.on("data", () => {}).on("end", () => done(reply.statusCode)).on("error", failed);
       });
       request.on("error", failed).end(fs.readFileSync(call.body));
@@ -49,8 +55,8 @@ function byAgent(library) {
   return { send, close: () => agent.destroy() };
 }
 
-function byHttp2() {
-  const session = http2.connect(origin, { rejectUnauthorized: false });
+function byHttp2(first) {
+  const session = http2.connect(origin(first), { rejectUnauthorized: false });
   const send = (call) =>
     new Promise((done, failed) => {
       const fields = { ":method": "POST", ":path": call.path, ":authority": call.host, ...call.headers };
@@ -64,7 +70,7 @@ function byHttp2() {
 }
 
 const clients = {
-  bun: () => byFetch(() => origin, { tls: { rejectUnauthorized: false } }),
+  bun: () => byFetch(origin, { tls: { rejectUnauthorized: false } }),
   deno: byDeno,
   fetch: () => byFetch((call) => `https://${call.host}`),
   http: () => byAgent(http),
@@ -74,7 +80,7 @@ const clients = {
 
 await Promise.all(
   plan.connections.map(async (calls) => {
-    const { send, close } = clients[client]();
+    const { send, close } = clients[client](calls[0]);
     for (const call of calls) {
       console.log(JSON.stringify({ id: call.id, status: await send(call) }));
     }

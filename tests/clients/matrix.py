@@ -2,7 +2,8 @@
 
 Usage: matrix.py CLIENT PLAN. The plan has the mock's address and port, the file of its certificate (none
 where it speaks plain HTTP), and connections, each a list of calls: id, host, path, headers, body (a file),
-reply_bytes (of its body). Prints the ids of the calls that were answered, with their status.
+reply_bytes (of its body), and address and port where they aren't those of the plan. Prints the ids of the calls
+that were answered, with their status.
 
 With `delay` it waits so many seconds before a TLS library is loaded; with `server` it starts that first, a
 command that prints its port, for a place that the mock is not in.
@@ -22,12 +23,16 @@ def head_of(call, length, connection="close"):
     return ("\r\n".join(lines) + "\r\n\r\n").encode()
 
 
+def peer_of(call):
+    return call.get("address", address), call.get("port", port)
+
+
 def by_wget(call):
     # It takes the status for its exit code, which is not asked here.
     command = ["wget", "--quiet", "--no-config", "--no-proxy", "--no-check-certificate", "--tries=1", "--content-on-error"]
     command += ["--server-response", f"--post-file={call['body']}", f"--header=host: {call['host']}", "--output-document=-"]
     command += [f"--header={name}: {value}" for name, value in call["headers"].items()]
-    done = subprocess.run(command + [f"https://{address}:{port}{call['path']}"], capture_output=True, timeout=60)
+    done = subprocess.run(command + [url(call)], capture_output=True, timeout=60)
     statuses = [line.split()[1] for line in done.stderr.decode().splitlines() if line.strip().startswith("HTTP/1.1 ")]
     return int(statuses[-1]), len(done.stdout)
 
@@ -82,10 +87,12 @@ def through(command, call):
 
 
 def by_gnutls_cli(call):
+    address, port = peer_of(call)
     return through(["gnutls-cli", "--insecure", "--sni-hostname", call["host"], "-p", str(port), address], call)
 
 
 def by_tstclnt(call):
+    address, port = peer_of(call)
     command = ["tstclnt", "-4", "-h", address, "-a", call["host"], "-p", str(port), "-d", f"sql:{plan['nssdb']}", "-o"]
     return through(command, call)
 
@@ -112,6 +119,7 @@ def in_threads(run):
 
 
 def url(call):
+    address, port = peer_of(call)
     return f"{'https' if plan['ca'] else 'http'}://{address}:{port}{call['path']}"
 
 
@@ -167,12 +175,12 @@ def make_libssl():
     context = lib.SSL_CTX_new(method())
     buffer, count = ctypes.create_string_buffer(65536), size()
 
-    def open_connection(host):
-        raw = socket.create_connection((address, port), 60)
+    def open_connection(call):
+        raw = socket.create_connection(peer_of(call), 60)
         raw.settimeout(None)
         ssl = pointer(lib.SSL_new(pointer(context)))
         lib.SSL_set_fd(ssl, raw.fileno())
-        name = ctypes.c_char_p(host.encode())
+        name = ctypes.c_char_p(call["host"].encode())
         if has("SSL_set_tlsext_host_name"):  # a macro in OpenSSL, a function in BoringSSL
             lib.SSL_set_tlsext_host_name(ssl, name)
         else:
@@ -201,7 +209,7 @@ def make_libssl():
 
     def send(call):
         if not connection:
-            connection.extend(open_connection(call["host"]))
+            connection.extend(open_connection(call))
         ssl, ex, body = connection[1], next(calls) % 2 == 1 and has("SSL_read_ex"), open(call["body"], "rb").read()
         write(ssl, head_of(call, len(body), "keep-alive") + body, ex)
         seen, whole = b"", False
@@ -252,8 +260,83 @@ def by_aiohttp():
     asyncio.run(run_all())
 
 
+def by_httpx_async():
+    import asyncio, httpx
+
+    async def run(calls):
+        async with httpx.AsyncClient(verify=False, trust_env=False, timeout=60) as session:
+            for call in calls:
+                headers = {"host": call["host"], **call["headers"]}
+                reply = await session.post(url(call), content=open(call["body"], "rb").read(), headers=headers)
+                report(call, reply.status_code)
+
+    async def run_all():
+        await asyncio.gather(*(run(calls) for calls in plan["connections"]))
+
+    asyncio.run(run_all())
+
+
+def in_disorder():
+    """All connections on one thread, by memory BIOs. In the first two rounds requests have one length, and
+    several are encrypted before any is sent, in another order; in the third each is sent at once."""
+    import socket, ssl
+
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
+    lanes = []
+
+    def attempt(lane, operation):
+        raw, incoming, outgoing, tls = lane
+        while True:
+            try:
+                return operation(tls)
+            except ssl.SSLWantReadError:
+                if outgoing.pending:
+                    raw.sendall(outgoing.read())
+                incoming.write(raw.recv(65536))
+
+    for calls in plan["connections"]:
+        raw, incoming, outgoing = socket.create_connection(peer_of(calls[0]), 60), ssl.MemoryBIO(), ssl.MemoryBIO()
+        tls = context.wrap_bio(incoming, outgoing, server_hostname=calls[0]["host"])
+        lanes.append((raw, incoming, outgoing, tls))
+        attempt(lanes[-1], lambda tls: tls.do_handshake())
+        raw.sendall(outgoing.read())
+
+    def finish(lane, call):
+        seen, whole = b"", False
+        while not whole:
+            seen += attempt(lane, lambda tls: tls.read(65536))
+            start, _, whole = look(seen, call)
+        report(call, int(seen[start + 9 : start + 12]))
+
+    for number, at_once in enumerate([3, 8, 1, 3, 8]):
+        round = list(zip(lanes, (calls[number] for calls in plan["connections"])))
+        bodies = [open(call["body"], "rb").read() for _, call in round]
+        heads = [head_of(call, len(body), "keep-alive") for (_, call), body in zip(round, bodies)]
+        longest = max(len(head) + len(body) for head, body in zip(heads, bodies)) + 20
+        if at_once == 1:
+            time.sleep(1.1)  # Writes that weren't told apart are forgotten.
+        for first in range(0, len(round), at_once):
+            group = range(first, min(first + at_once, len(round)))
+            for index in group:
+                head, body = heads[index], bodies[index]
+                if number < 2:
+                    padding = b"x-padding: ".ljust(longest - len(head) - len(body), b"x")
+                    head = head[:-2] + padding + b"\r\n\r\n"
+                round[index][0][3].write(head + body)
+            for index in reversed(group):
+                raw, _, outgoing, _ = round[index][0]
+                raw.sendall(outgoing.read())
+            for index in group:
+                finish(*round[index])
+
+
 if client == "aiohttp":
     by_aiohttp()
+elif client == "disorder":
+    in_disorder()
+elif client == "httpx-async":
+    by_httpx_async()
 elif client == "libssl" and "LD_LIBRARY_PATH" not in os.environ:
     # Not all libraries of old wheels say where those are that they need.
     os.environ["LD_LIBRARY_PATH"] = os.path.dirname(plan["libssl"])

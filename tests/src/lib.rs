@@ -18,5 +18,6 @@ pub mod matrix;
 pub mod prepared;
 pub mod program;
 pub mod records;
+pub mod relay;
 pub mod retry;
 pub mod rustls;

@@ -1,13 +1,16 @@
 //! The matrix: the same forty calls by one client after the other.
 
 use std::{
+    collections::HashMap,
     fs,
+    net::SocketAddr,
     path::{Path, PathBuf},
     process::{Command, Stdio},
 };
 
 use agentsight::demo::{
     clients::Sending,
+    receiver::Span,
     script::Script,
     talk::{Dialect, Failure, Talk},
 };
@@ -33,6 +36,9 @@ pub fn calls(row: &str) -> Vec<Script> {
     scripts
 }
 
+/// Connections of the plan.
+pub const CONNECTIONS: usize = 8;
+
 /// The plan of the calls at the mock, eight connections with five each: the same kind of call is on none
 /// of them twice in a row.
 pub fn plan(live: &Live, sendings: &[Sending]) -> Value {
@@ -48,13 +54,54 @@ pub fn plan(live: &Live, sendings: &[Sending]) -> Value {
         json!({"id": sending.script.id, "host": request.host, "path": request.path, "headers": headers, "body": body,
             "reply_bytes": reply})
     };
-    const CONNECTIONS: usize = 8;
     let connections: Vec<Vec<Value>> =
         (0..CONNECTIONS).map(|index| sendings.iter().skip(index).step_by(CONNECTIONS).map(call).collect()).collect();
     let nssdb = live.folder.path().join("nssdb");
     let address = live.mock.address();
     json!({"address": address.ip(), "port": address.port(), "ca": live.mock.ca_pem(), "nssdb": nssdb,
         "connections": connections})
+}
+
+/// How calls are spread over addresses of the peer.
+#[derive(Clone, Copy, PartialEq, Eq)]
+pub enum Spread {
+    /// Each connection has its own.
+    Connections,
+    /// Each host of requests, for a client that chooses connections by that.
+    Hosts,
+}
+
+/// Gives each call of the plan one of `addresses`.
+pub fn spread(plan: &mut Value, addresses: &[SocketAddr], spread: Spread) {
+    let mut hosts = HashMap::new();
+    for (index, calls) in plan["connections"].as_array_mut().into_iter().flatten().enumerate() {
+        for call in calls.as_array_mut().into_iter().flatten() {
+            let unseen = hosts.len();
+            let host = *hosts.entry(call["host"].to_string()).or_insert(unseen);
+            let address = addresses[if spread == Spread::Hosts { host } else { index }];
+            call["address"] = json!(address.ip());
+            call["port"] = json!(address.port());
+        }
+    }
+}
+
+/// Requires that the spans of the plan's calls tell the addresses that they went to. Of the first calls of each
+/// connection, as many as are `ambiguous`, they may tell none.
+pub fn judge_addresses(spans: &[Span], plan: &Value, sendings: &[Sending], ambiguous: usize) {
+    let mut faults = vec![];
+    let connections = plan["connections"].as_array().into_iter().flatten();
+    for (index, call) in connections.flat_map(|calls| calls.as_array().into_iter().flatten().enumerate()) {
+        let sending = sendings.iter().find(|sending| call["id"] == json!(sending.script.id)).expect("its sending");
+        let span = spans.iter().find(|span| span.trace_id == sending.trace.trace_id).expect("its span");
+        let part = |name: &str| span.attributes.get(name).cloned().unwrap_or_default();
+        let told = [part("network.peer.address"), part("network.peer.port")];
+        let expected = ["address", "port"].map(|part| call.get(part).unwrap_or(&plan[part]).clone());
+        let is_allowed = told == expected || index < ambiguous && told == [Value::Null, Value::Null];
+        if !is_allowed {
+            faults.push(format!("{}: {told:?}, not {expected:?}", sending.script.id));
+        }
+    }
+    assert!(faults.is_empty(), "{} wrong addresses of {}:\n{}", faults.len(), sendings.len(), faults.join("\n"));
 }
 
 /// Runs a client over the plan and requires that every call was answered as the mock was to.

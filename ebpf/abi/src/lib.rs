@@ -4,6 +4,7 @@
 //! programs in `ebpf/probes` are maps, bounds and hand-off around it.
 #![no_std]
 
+pub mod carrier;
 pub mod config;
 pub mod first_bytes;
 pub mod gnutls;
@@ -66,7 +67,9 @@ pub struct Conn {
     /// Reads that failed since the last one that didn't.
     pub failed_reads: u32,
     /// Some of [`reads`].
-    pub reads: u32,
+    pub reads: u16,
+    /// What is known of the socket that carries it, one of [`carrier::state`].
+    pub carrier: u16,
     /// The process that it was first seen in.
     pub tgid: u32,
 }
@@ -77,9 +80,9 @@ pub struct Conn {
 /// after all data that is there, and again only at the end.
 pub mod reads {
     /// A read said that the peer has closed.
-    pub const END: u32 = 1;
+    pub const END: u16 = 1;
     /// A read that failed was followed by one that didn't: this reader doesn't wait inside reads.
-    pub const WAITS_ELSEWHERE: u32 = 2;
+    pub const WAITS_ELSEWHERE: u16 = 2;
 }
 
 impl Conn {
@@ -214,6 +217,7 @@ mod tests {
             verdict: verdict::CAPTURE,
             failed_reads: 0,
             reads: 0,
+            carrier: 0,
             tgid: 1,
         };
         for step in story.chars() {

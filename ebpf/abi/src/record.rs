@@ -62,6 +62,8 @@ pub enum Kind {
     Data = 2,
     /// The connection ended. `offset` holds what was read, `lost` what was written, in all.
     Close = 3,
+    /// The ends of a connection that was opened without; the payload is an [`Endpoints`].
+    Ends = 4,
 }
 
 impl Kind {
@@ -71,6 +73,7 @@ impl Kind {
             1 => Some(Self::Open),
             2 => Some(Self::Data),
             3 => Some(Self::Close),
+            4 => Some(Self::Ends),
             _ => None,
         }
     }

@@ -4,8 +4,8 @@ use crate::{Conn, first_bytes::LOOKED_AT};
 
 /// Sockets that the kernel remembers; the least recently used one goes first.
 pub const SOCKETS_MAX: usize = 65_536;
-/// Threads inside a TLS call whose socket isn't known yet.
-pub const TRANSPORTS_MAX: usize = 8_192;
+/// Threads inside a call for several messages.
+pub const BATCHES_MAX: usize = 8_192;
 /// Calls on a socket met in the middle that are looked at for a message head.
 pub const MIDWAY_LOOKS_MAX: u32 = 4_096;
 /// Steps over one call's buffers: a step is an entry of its array, or a record. Half are for IOV_MAX
@@ -68,7 +68,7 @@ pub struct SocketLayout {
 pub const LAYOUT_WORDS: usize = size_of::<SocketLayout>() / 4;
 
 /// Both ends of a connection.
-#[repr(C)]
+#[repr(C, align(8))]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Endpoints {
     /// [`AF_INET`], [`AF_INET6`], [`AF_UNIX`], or 0 when they aren't known.
@@ -108,8 +108,9 @@ pub mod transport {
 pub struct Socket {
     /// The connection; its id is 0 before the first call.
     pub conn: Conn,
-    /// Number of the socket's inode when it is a UNIX socket, whose end nothing tells.
-    pub inode: u64,
+    /// Number of the socket's inode when it is a UNIX socket, whose end nothing tells; of a socket with TLS the
+    /// connection that it carries ([`crate::ConnKey::ssl`]), or 0.
+    pub inode_or_ssl: u64,
     /// Some of [`traits`].
     pub traits: u32,
     /// Zero.

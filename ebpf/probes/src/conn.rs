@@ -2,9 +2,10 @@
 
 use agentsight_abi::{
     Conn, ConnKey, Direction, DropCause, FirstBytes, Kind, OpenInfo, RecordHeader, Total, VERDICT_EVERY,
+    carrier::{records, state},
     first_bytes::{LOOKED_AT, first_bytes},
     flags,
-    socket::{Endpoints, transport},
+    socket::transport,
     verdict,
 };
 use aya_ebpf::{
@@ -16,9 +17,9 @@ use aya_ebpf::{
 };
 
 use crate::{
-    emit,
+    carrier, emit,
     helpers::{now_ns, this_cpu},
-    maps::{CONNS, RINGS, TRANSPORTS, VERDICTS, config, count, count_drop, next_conn_id, sees_sockets},
+    maps::{CONNS, RINGS, VERDICTS, config, count, count_drop, next_conn_id, sees_sockets},
     pid,
 };
 
@@ -34,44 +35,25 @@ pub fn ignored(key: &ConnKey) -> bool {
     verdict_of(key) == verdict::IGNORE
 }
 
-/// Bit of [`agentsight_abi::Call::direction`] of a call that waits to be told its socket.
-pub const WAITS: u64 = 1 << 32;
-
-/// A call of a C library on this connection begins. `None` when it is not to be looked at. While there is
-/// no verdict, the socket that this thread uses inside the call is taken for the connection's; then the
-/// result is [`WAITS`], and [`leaving`] is to be called when the call returns.
+/// A call of a C library on this connection begins. `None` when it is not to be looked at, else what is to
+/// be put into [`agentsight_abi::Call::direction`] beside the direction: with [`carrier::WAITS`],
+/// [`carrier::leaving`] is to be called when the call returns.
 #[inline(always)]
-pub fn entering(key: &ConnKey) -> Option<u64> {
-    match verdict_of(key) {
+pub fn entering(key: &ConnKey, direction: Direction) -> Option<u64> {
+    entering_known(CONNS.get_ptr(key), key.ssl, direction)
+}
+
+/// The same of a connection that was looked up, if it is known.
+#[inline(always)]
+pub fn entering_known(known: Option<*const Conn>, ssl: u64, direction: Direction) -> Option<u64> {
+    // SAFETY: read at once; a slot that is reused meanwhile gives at worst one call's wrong answer.
+    let (verdict, carrier) = known.map_or((verdict::MIDWAY, 0), |conn| unsafe { ((*conn).verdict, (*conn).carrier) });
+    let waits = match verdict {
         verdict::IGNORE => return None,
-        verdict::CAPTURE => return Some(0),
-        _ if !sees_sockets() => return Some(0),
-        _ => {}
-    }
-    let unknown = Endpoints { family: 0, local_port: 0, peer_port: 0, pad: 0, local: [0; 16], peer: [0; 16] };
-    let waits = TRANSPORTS.insert(&bpf_get_current_pid_tgid(), &unknown, BPF_ANY as u64).is_ok();
-    // When the map refuses it, the address stays unknown.
-    Some(if waits { WAITS } else { 0 })
-}
-
-/// The call has returned: what this thread uses from here on has nothing to do with it.
-#[inline(always)]
-pub fn leaving() {
-    if let Some(known) = TRANSPORTS.get_ptr_mut(&bpf_get_current_pid_tgid()) {
-        // SAFETY: only this thread uses its key.
-        unsafe { (*known).pad = RETURNED };
-    }
-}
-
-/// [`Endpoints::pad`] of what a call has left behind.
-pub const RETURNED: u16 = 1;
-
-/// What this thread does from here on has nothing to do with TLS.
-#[inline(always)]
-fn forget_transport() {
-    if sees_sockets() {
-        let _ = TRANSPORTS.remove(&bpf_get_current_pid_tgid());
-    }
+        verdict::CAPTURE => direction as u32 == Direction::Write as u32 && carrier < state::WRITES_MAX,
+        _ => true,
+    };
+    Some(if waits && sees_sockets() { carrier::entering(ssl) } else { 0 })
 }
 
 /// A connection that isn't known was met in the middle.
@@ -94,6 +76,7 @@ pub fn remember(key: &ConnKey, verdict: u32) {
         verdict,
         failed_reads: 0,
         reads: 0,
+        carrier: 0,
         tgid: key.tgid,
     };
     match CONNS.insert(key, &conn, BPF_ANY as u64) {
@@ -151,22 +134,39 @@ pub fn closed(conn: &Conn, reason: u16) {
 }
 
 /// Accounts for a call that moved `len` bytes at `buffer`, and copies them if they are wanted. What a call
-/// of the same direction and connection inside of it has accounted for is left out.
+/// of the same direction and connection inside of it has accounted for is left out. What was written has
+/// been sent inside the call, or is sent by this thread next.
 #[inline(always)]
 pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
-    account(ssl, direction, buffer, len, entered_ns, entered_ns);
+    let unsent = if direction as u32 == Direction::Write as u32 { len } else { 0 };
+    account(ssl, direction, buffer, len, (entered_ns, entered_ns), unsent);
+}
+
+/// As [`transferred`], of the beginning of a record with `record_len` bytes of plaintext in all.
+#[inline(always)]
+pub fn encrypted(ssl: u64, direction: Direction, buffer: u64, len: u64, record_len: u64) {
+    let now = now_ns();
+    account(ssl, direction, buffer, len, (now, now), record_len);
 }
 
 /// As [`transferred`], of a library whose calls are not made of each other: another call of the direction
 /// may have been accounted for since this one began, by a thread that was late to do it.
 #[inline(always)]
 pub fn transferred_alone(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
-    account(ssl, direction, buffer, len, entered_ns, u64::MAX);
+    account(ssl, direction, buffer, len, (entered_ns, u64::MAX), 0);
 }
 
-/// `inner_since_ns`: what was accounted for later than this holds these bytes already.
+/// `inner_since_ns`: what was accounted for later than this holds these bytes already. `unsent` are the bytes
+/// that this thread sends next.
 #[inline(always)]
-fn account(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64, inner_since_ns: u64) {
+fn account(
+    ssl: u64,
+    direction: Direction,
+    buffer: u64,
+    len: u64,
+    (entered_ns, inner_since_ns): (u64, u64),
+    unsent: u64,
+) {
     let key = key(ssl);
     let found = match CONNS.get_ptr_mut(&key) {
         Some(conn) => Some(conn),
@@ -194,11 +194,19 @@ fn account(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u6
     conn.calls = conn.calls.wrapping_add(1);
     let begun_ns = if way == Direction::Write as usize { entered_ns } else { now };
     if conn.verdict != verdict::CAPTURE {
-        let decided = decide(conn, direction, buffer, len, begun_ns);
-        forget_transport();
+        let decided = decide(conn, &key, direction, buffer, len, begun_ns);
+        carrier::forget();
         if !decided {
             return;
         }
+    } else if inner_since_ns != u64::MAX
+        && (conn.carrier == state::FOUND || unsent != 0 && conn.carrier < state::WRITES_MAX)
+    {
+        // Not for Go, whose programs have little stack left: what its sockets are found by tells at once.
+        carrier::settle(conn, &key);
+    }
+    if unsent != 0 {
+        carrier::wrote(conn, ssl, unsent, records::FULL);
     }
     if given_up(conn) {
         return;
@@ -252,7 +260,7 @@ pub fn read_failed(ssl: u64, tells: Option<bool>) {
 /// Looks at the first bytes of a call on a connection without a verdict; true when it is to be
 /// captured from this call on.
 #[inline(always)]
-fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64) -> bool {
+fn decide(conn: &mut Conn, key: &ConnKey, direction: Direction, buffer: u64, len: u64, now: u64) -> bool {
     if conn.verdict == verdict::IGNORE {
         return false;
     }
@@ -281,13 +289,17 @@ fn decide(conn: &mut Conn, direction: Direction, buffer: u64, len: u64, now: u64
         let mut header = header(conn, Kind::Open, direction, now);
         header.len = size_of::<OpenInfo>() as u32;
         header.flags = if fresh { 0 } else { flags::MIDWAY };
+        let ends = carrier::untold(conn, key);
         emit::in_place::<OpenInfo>(ring, &header, |place| {
             // SAFETY: the slot's memory, each part of which is written.
             unsafe {
                 write_open_info(place, transport::TLS);
-                write_transport(&raw mut (*place).endpoints);
+                carrier::write_ends(&raw mut (*place).endpoints, ends);
             }
         });
+        if ends.is_some() {
+            carrier::told(conn, key);
+        }
     }
     // Only now: where one thread reads while another writes (Go), the other's record must not come
     // before. Both may find the connection undecided; user space takes the first opening.
@@ -307,23 +319,6 @@ pub fn peek(bytes: &mut [u8; LOOKED_AT], buffer: u64, len: u64) -> Option<usize>
     // SAFETY: `looked_at` is at most the buffer's length.
     let read = unsafe { bpf_probe_read_user_buf(buffer as *const u8, bytes.get_unchecked_mut(..looked_at)) };
     read.is_ok().then_some(looked_at)
-}
-
-/// Writes the ends of the socket that this thread has used inside the call that returns, if one is known.
-#[inline(always)]
-fn write_transport(place: *mut Endpoints) {
-    // SAFETY: the caller's memory; this thread put the entry there and nobody else uses its key.
-    unsafe {
-        match TRANSPORTS.get_ptr(&bpf_get_current_pid_tgid()) {
-            Some(found) if sees_sockets() => {
-                place.write(*found);
-                (*place).pad = 0;
-            }
-            _ => {
-                place.write(Endpoints { family: 0, local_port: 0, peer_port: 0, pad: 0, local: [0; 16], peer: [0; 16] })
-            }
-        }
-    }
 }
 
 /// Writes what is told of a connection when it is captured, but for its ends.

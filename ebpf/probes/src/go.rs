@@ -10,7 +10,9 @@
 
 use agentsight_abi::{
     CALLS_MAX, CONNS_MAX, CallKey, ConnKey, Direction, DropCause,
+    carrier::records,
     go::{GoCall, STACK_END_OFFSET, ended, taken},
+    verdict,
 };
 use aya_ebpf::{
     bindings::{BPF_ANY, BPF_F_NO_COMMON_LRU, BPF_NOEXIST, pt_regs},
@@ -20,7 +22,12 @@ use aya_ebpf::{
     programs::ProbeContext,
 };
 
-use crate::{conn, helpers::now_ns, maps::count_drop, select::selected};
+use crate::{
+    carrier, conn,
+    helpers::now_ns,
+    maps::{CONNS, count_drop},
+    select::selected,
+};
 
 /// Calls between entry and return. A connection that waits for the peer has a read here all the time, so
 /// there is room for as many as connections, on whatever CPUs they began.
@@ -129,7 +136,12 @@ pub fn go_stack_handshake(ctx: ProbeContext) -> u32 {
 fn enter(regs: *const pt_regs, convention: Convention, direction: Direction) -> u32 {
     let conn = argument(regs, convention, 0);
     let conn_key = conn::key(conn);
-    if conn == 0 || !selected() || conn::ignored(&conn_key) {
+    if conn == 0 || !selected() {
+        return 0;
+    }
+    let known = CONNS.get_ptr_mut(&conn_key);
+    // SAFETY: read at once.
+    if known.is_some_and(|known| unsafe { (*known).verdict } == verdict::IGNORE) {
         return 0;
     }
     // On entry the goroutine is known in either convention.
@@ -152,6 +164,10 @@ fn enter(regs: *const pt_regs, convention: Convention, direction: Direction) -> 
     if direction as u8 == Direction::Write as u8 {
         // Without it a response may come before its request, which user space tells as such.
         let _ = GO_WRITES.insert(&conn_key, &key, BPF_ANY as u64);
+        if let Some(known) = known {
+            // SAFETY: found just now; writes of a connection are made in turn.
+            carrier::wrote(unsafe { &mut *known }, conn, call.len, records::GROWING);
+        }
     }
     0
 }

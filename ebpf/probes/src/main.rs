@@ -7,6 +7,7 @@
 #![no_std]
 #![no_main]
 
+mod carrier;
 mod conn;
 mod emit;
 mod gnutls;

@@ -4,8 +4,9 @@ use core::arch::asm;
 
 use agentsight_abi::{
     CALLS_MAX, CONNS_MAX, Call, CallKey, Config, Conn, ConnKey, DropCause, FILTER_MAX, RINGS_MAX, Tally, Total,
+    carrier::{THREADS_MAX, Thread},
     conn_id,
-    socket::{Batch, Endpoints, SOCKETS_MAX, Socket, SocketLayout, TRANSPORTS_MAX},
+    socket::{BATCHES_MAX, Batch, SOCKETS_MAX, Socket, SocketLayout},
     tally::TALLIES,
 };
 use aya_ebpf::{
@@ -37,14 +38,13 @@ pub static CALLS: LruHashMap<CallKey, Call, CALLS_MAX, { BPF_F_NO_COMMON_LRU as 
 #[btf_map]
 pub static SOCKETS: LruHashMap<u64, Socket, SOCKETS_MAX> = LruHashMap::new();
 
-/// Threads (`bpf_get_current_pid_tgid`) inside a TLS call on a connection that isn't judged yet, and the
-/// socket that was used meanwhile.
+/// Threads (`bpf_get_current_pid_tgid`) that use TLS on connections whose socket isn't known yet.
 #[btf_map]
-pub static TRANSPORTS: LruHashMap<u64, Endpoints, TRANSPORTS_MAX> = LruHashMap::new();
+pub static THREADS: LruHashMap<u64, Thread, THREADS_MAX> = LruHashMap::new();
 
 /// Threads inside a call for several messages on a socket.
 #[btf_map]
-pub static BATCHES: LruHashMap<u64, Batch, TRANSPORTS_MAX> = LruHashMap::new();
+pub static BATCHES: LruHashMap<u64, Batch, BATCHES_MAX> = LruHashMap::new();
 
 /// Connections by id that the engine gave up.
 #[btf_map]

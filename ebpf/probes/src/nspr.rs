@@ -6,7 +6,7 @@
 //! A layer may call these functions for the layer below it, so within a call of a thread all further
 //! ones are left out: the outermost has the plaintext.
 
-use agentsight_abi::{Call, CallKey, Direction, DropCause, verdict};
+use agentsight_abi::{Call, CallKey, Direction, DropCause};
 use aya_ebpf::{
     bindings::BPF_ANY,
     helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user},
@@ -15,7 +15,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    conn,
+    carrier, conn,
     helpers::now_ns,
     maps::{CALLS, CONNS, count_drop},
     select::selected,
@@ -66,11 +66,15 @@ pub fn nspr_return(ctx: RetProbeContext) -> u32 {
     let key = thread_key();
     let Some(call) = CALLS.get_ptr(&key) else { return 0 };
     // SAFETY: this thread put it there and nobody else uses its key.
-    let call = unsafe { *call };
+    let mut call = unsafe { *call };
     if call.count != return_stack(&ctx) {
         return 0;
     }
     let _ = CALLS.remove(&key);
+    if call.direction & carrier::WAITS != 0 {
+        call.direction &= !carrier::WAITS;
+        carrier::leaving();
+    }
     let returned = ctx.ret::<u64>() as i32;
     if returned > 0 {
         let direction = if call.direction == Direction::Write as u64 { Direction::Write } else { Direction::Read };
@@ -85,7 +89,7 @@ pub fn nspr_return(ctx: RetProbeContext) -> u32 {
 #[inline(always)]
 fn enter(ctx: &ProbeContext, direction: Direction, buffer: u64) -> u32 {
     let Some(fd) = ctx.arg::<u64>(0) else { return 0 };
-    if !selected() || !may_be_tls(fd) {
+    if !selected() {
         return 0;
     }
     let (key, stack) = (thread_key(), stack_pointer(ctx.regs));
@@ -96,22 +100,24 @@ fn enter(ctx: &ProbeContext, direction: Direction, buffer: u64) -> u32 {
             return 0;
         }
     }
-    let call = Call { ssl: fd, buffer, count: stack, entered_ns: now_ns(), direction: direction as u64 };
+    let Some(waits) = begin(fd, direction) else { return 0 };
+    let direction = direction as u64 | waits;
+    let call = Call { ssl: fd, buffer, count: stack, entered_ns: now_ns(), direction };
     if CALLS.insert(&key, &call, BPF_ANY as u64).is_err() {
         count_drop(DropCause::CallMapFull, 0);
     }
     0
 }
 
-/// A descriptor that NSS was told of and that is not given up, or that one can't tell from it.
+/// As [`conn::entering`], of a descriptor that NSS was told of, or that one can't tell from it.
 #[inline(always)]
-fn may_be_tls(fd: u64) -> bool {
-    if let Some(known) = CONNS.get_ptr(&conn::key(fd)) {
-        // SAFETY: read at once; a slot that is reused meanwhile gives at worst one call's wrong answer.
-        return unsafe { (*known).verdict } != verdict::IGNORE;
-    }
+fn begin(fd: u64, direction: Direction) -> Option<u64> {
+    let known = CONNS.get_ptr(&conn::key(fd));
     // SAFETY: the helper copes with any address.
-    unsafe { bpf_probe_read_user((fd + LOWER) as *const u64) }.is_ok_and(|lower| lower != 0)
+    if known.is_none() && unsafe { bpf_probe_read_user((fd + LOWER) as *const u64) }.unwrap_or(0) == 0 {
+        return None;
+    }
+    conn::entering_known(known, fd, direction)
 }
 
 /// One call for each thread. A stack pointer is even.

@@ -13,9 +13,10 @@
 
 use agentsight_abi::{
     CALLS_MAX, Call, CallKey, ConnKey, Direction, DropCause, Kind,
+    carrier::records,
     rustls::{
-        ALERT, APPLICATION_DATA, CIPHERTEXT_BYTES_MAX, HEADER_BYTES, Outbound, Pair, Protection, SLICES_MAX, TAG_BYTES, Vtable,
-        content, is_header, part, plaintext,
+        ALERT, APPLICATION_DATA, CIPHERTEXT_BYTES_MAX, HEADER_BYTES, Outbound, Pair, Protection, SLICES_MAX, TAG_BYTES,
+        Vtable, content, is_header, part, plaintext,
     },
     verdict,
 };
@@ -28,7 +29,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    conn, emit,
+    carrier, conn, emit,
     helpers::{now_ns, this_cpu},
     maps::{CALLS, CONNS, count_drop, next_conn_id},
     select::selected,
@@ -75,7 +76,7 @@ pub fn rustls_encrypt(ctx: ProbeContext) -> u32 {
         return 0;
     }
     if message.slices == 0 {
-        transferred(number, Direction::Write as u64, message.first, message.start);
+        transferred(number, Direction::Write as u64, message.first, message.start, message.start);
         return 0;
     }
     slices(number, &message);
@@ -89,7 +90,8 @@ fn slices(number: u64, message: &Outbound) {
     if !is_captured(number) {
         let Some([address, len]) = slice(message, 0) else { return };
         let (skipped, len_here) = part(0, len, message.start, message.end);
-        transferred(number, Direction::Write as u64, address + skipped, len_here);
+        let record_len = message.end.saturating_sub(message.start);
+        transferred(number, Direction::Write as u64, address + skipped, len_here, record_len);
         (index, before) = (1, len);
     }
     let key = conn::key(number);
@@ -99,6 +101,9 @@ fn slices(number: u64, message: &Outbound) {
     conn.calls = conn.calls.wrapping_add(1);
     conn::given_up(conn);
     let begin = conn.offset[Direction::Write as usize];
+    if index == 0 {
+        carrier::wrote(conn, number, message.end.saturating_sub(message.start), records::FULL);
+    }
     let mut given = 0;
     while index < SLICES_MAX as u64 && index < message.first && before < message.end {
         let Some([address, len]) = slice(message, index) else { break };
@@ -200,7 +205,7 @@ fn decrypted(ctx: &RetProbeContext, protection: Protection) -> u32 {
         Protection::Inner => unsafe { bpf_probe_read_user((plain + len) as *const u8) }.unwrap_or(0),
     };
     match kind {
-        APPLICATION_DATA => transferred(call.ssl, Direction::Read as u64, plain, len),
+        APPLICATION_DATA => transferred(call.ssl, Direction::Read as u64, plain, len, 0),
         ALERT if ends(plain) => conn::read_failed(call.ssl, Some(true)),
         _ => {}
     }
@@ -277,16 +282,17 @@ fn end(number: u64, object: u64, reason: u16) {
     }
 }
 
-/// One copy of the code that copies, for each of the programs.
+/// One copy of the code that copies, for each of the programs. A record that is written has `record_len`
+/// bytes of plaintext in all.
 #[inline(never)]
-fn transferred(number: u64, direction: u64, buffer: u64, len: u64) {
+fn transferred(number: u64, direction: u64, buffer: u64, len: u64, record_len: u64) {
     let key = conn::key(number);
     if number & FRESH != 0 && CONNS.get_ptr(&key).is_none() {
         conn::remember(&key, verdict::FRESH);
     }
     let direction = if direction == Direction::Write as u64 { Direction::Write } else { Direction::Read };
     if len != 0 && len <= CIPHERTEXT_BYTES_MAX {
-        conn::transferred(number, direction, buffer, len, now_ns());
+        conn::encrypted(number, direction, buffer, len, record_len);
     }
 }
 

@@ -19,16 +19,17 @@ use agentsight_abi::{
 use aya_ebpf::{
     bindings::BPF_ANY,
     btf_maps::PerCpuArray,
-    helpers::{bpf_get_current_pid_tgid, bpf_probe_read_user, generated::bpf_loop},
+    helpers::{bpf_probe_read_user, generated::bpf_loop},
     macros::{btf_map, raw_tracepoint},
     programs::RawTracePointContext,
 };
 
 use crate::{
+    carrier,
     conn::{self, given_up, header, peek},
     emit,
     helpers::{now_ns, this_cpu},
-    maps::{RINGS, SOCKETS, TRANSPORTS, config, count, count_drop, next_conn_id},
+    maps::{RINGS, SOCKETS, config, count, count_drop, next_conn_id},
     pid,
     select::selected,
     sock,
@@ -83,13 +84,14 @@ pub fn socket_state(ctx: RawTracePointContext) {
 
 #[inline(always)]
 fn called(sk: u64, result: i32, call_flags: u32, direction: Direction) {
-    if result == EAGAIN || result == ERESTARTSYS {
+    let waits = result == EAGAIN;
+    if result == ERESTARTSYS || waits && direction as u32 == Direction::Read as u32 {
         return;
     }
     if !selected() || call_flags & (MSG_PEEK | MSG_NOT_OF_THE_STREAM) != 0 {
         return;
     }
-    if result <= 0 {
+    if result <= 0 && !waits {
         return failed(sk, result, direction);
     }
     let found = match SOCKETS.get_ptr_mut(&sk) {
@@ -102,16 +104,19 @@ fn called(sk: u64, result: i32, call_flags: u32, direction: Direction) {
     let socket = unsafe { &mut *socket };
     if socket.conn.verdict == verdict::IGNORE {
         if socket.traits & traits::TLS != 0 {
-            tell_transport(sk);
+            carrier::used(sk, socket, direction, result);
         }
         return;
     }
-    if socket.traits & traits::UNIX != 0 && socket.inode != sock::inode(sk) {
+    if waits {
+        return;
+    }
+    if socket.traits & traits::UNIX != 0 && socket.inode_or_ssl != sock::inode(sk) {
         // Another socket at the address of one that is gone.
         end(sk, 0);
         return;
     }
-    if socket.conn.verdict != verdict::CAPTURE && tell_transport(sk) {
+    if socket.conn.verdict != verdict::CAPTURE && carrier::is_inside(sk, socket) {
         // What a TLS library writes is either ciphertext or, with TLS in the kernel, seen already.
         socket.conn.verdict = verdict::IGNORE;
         socket.traits |= traits::TLS;
@@ -296,6 +301,9 @@ fn decide(sk: u64, socket: &mut Socket, direction: Direction, from: &Source, len
     if is_tls_record(&bytes, looked_at) {
         socket.traits |= traits::TLS;
         socket.conn.verdict = verdict::IGNORE;
+        if direction as u32 == Direction::Write as u32 && socket.traits & traits::UNIX == 0 {
+            carrier::met(sk, socket, from);
+        }
         return false;
     }
     let seen = first_bytes(&bytes, looked_at);
@@ -406,7 +414,7 @@ fn met(sk: u64) -> Option<*mut Socket> {
 }
 
 #[inline(never)]
-fn remember(sk: u64, verdict: u32, inode: u64, traits: u32) {
+fn remember(sk: u64, verdict: u32, inode_or_ssl: u64, traits: u32) {
     let conn = Conn {
         id: 0,
         offset: [0; 2],
@@ -416,9 +424,10 @@ fn remember(sk: u64, verdict: u32, inode: u64, traits: u32) {
         verdict,
         failed_reads: 0,
         reads: 0,
+        carrier: 0,
         tgid: 0,
     };
-    if SOCKETS.insert(&sk, &Socket { conn, inode, traits, pad: 0 }, BPF_ANY as u64).is_err() {
+    if SOCKETS.insert(&sk, &Socket { conn, inode_or_ssl, traits, pad: 0 }, BPF_ANY as u64).is_err() {
         count_drop(DropCause::ConnMapFull, 0);
     }
 }
@@ -438,17 +447,4 @@ fn end(sk: u64, reason: u16) {
     if socket.conn.verdict == verdict::CAPTURE {
         conn::closed(&socket.conn, reason);
     }
-}
-
-/// When the calling thread is inside a TLS call that waits for it, tells which socket it uses.
-#[inline(always)]
-fn tell_transport(sk: u64) -> bool {
-    let Some(known) = TRANSPORTS.get_ptr_mut(&bpf_get_current_pid_tgid()) else { return false };
-    // SAFETY: only this thread uses its key.
-    if unsafe { (*known).pad } == conn::RETURNED {
-        return false;
-    }
-    let Some(family) = sock::stream_family(sk) else { return false };
-    sock::endpoints(sk, family, known);
-    true
 }

@@ -14,7 +14,7 @@ use aya_ebpf::{
 };
 
 use crate::{
-    conn,
+    carrier, conn,
     helpers::now_ns,
     maps::{CALLS, count_drop},
     select::selected,
@@ -161,7 +161,8 @@ fn enter_with(ctx: &ProbeContext, ssl: u64, buffer: u64, direction: u64, count: 
     if !selected() {
         return 0;
     }
-    let Some(waits) = conn::entering(&conn::key(ssl)) else { return 0 };
+    let way = if direction & DIRECTION == Direction::Write as u64 { Direction::Write } else { Direction::Read };
+    let Some(waits) = conn::entering(&conn::key(ssl), way) else { return 0 };
     let key = CallKey { pid_tgid: bpf_get_current_pid_tgid(), stack: stack_pointer(ctx.regs) };
     let call = Call { ssl, buffer, count, entered_ns: now_ns(), direction: direction | waits };
     if CALLS.insert(&key, &call, BPF_ANY as u64).is_err() {
@@ -177,9 +178,9 @@ pub fn take_call(ctx: &RetProbeContext) -> Option<Call> {
     // SAFETY: this thread put it there and nobody else uses its key.
     let mut call = unsafe { *CALLS.get_ptr(&key)? };
     let _ = CALLS.remove(&key);
-    if call.direction & conn::WAITS != 0 {
-        call.direction &= !conn::WAITS;
-        conn::leaving();
+    if call.direction & carrier::WAITS != 0 {
+        call.direction &= !carrier::WAITS;
+        carrier::leaving();
     }
     Some(call)
 }

@@ -23,7 +23,12 @@ mod tunnel;
 
 use std::{collections::HashMap, hash::BuildHasherDefault, sync::Arc};
 
-use agentsight_abi::{Direction, Kind, OpenInfo, RecordHeader, config::unwanted, flags, pressure, socket::Endpoints};
+use agentsight_abi::{
+    Direction, Kind, OpenInfo, RecordHeader,
+    config::unwanted,
+    flags, pressure,
+    socket::{Endpoints, transport},
+};
 use bumpalo::Bump;
 
 pub use self::ids::IdSource;
@@ -169,6 +174,12 @@ impl Pipeline {
                     return;
                 };
                 conn.data(header, direction, record.payload, shared, outlet);
+            }
+            (Some(Kind::Ends), Some(_)) => {
+                // Of a connection whose `Open` was lost they are lost too.
+                if let (Some(conn), Some(ends)) = (self.conns.get_mut(&header.conn), endpoints(record.payload)) {
+                    conn.network = Arc::new(Network::new(transport::TLS, &ends, &[]));
+                }
             }
             (Some(Kind::Close), Some(_)) => {
                 if let Some(mut conn) = self.conns.remove(&header.conn) {

@@ -42,6 +42,9 @@ type job struct {
 		Pieces      []string `json:"pieces"`
 		Cut         bool     `json:"cut"`
 	} `json:"reply"`
+	// Of the matrix, where it isn't the plan's.
+	Address string `json:"address"`
+	Port    int    `json:"port"`
 }
 
 type plan struct {
@@ -109,7 +112,11 @@ func (p *plan) sendMatrix() {
 		workers.Add(1)
 		go func() {
 			defer workers.Done()
-			transport := p.transport()
+			own := *p
+			if calls[0].Address != "" {
+				own.Address = fmt.Sprint(calls[0].Address, ":", calls[0].Port)
+			}
+			transport := own.transport()
 			client := &http.Client{Transport: transport}
 			for i := range calls {
 				calls[i].Method = "POST"

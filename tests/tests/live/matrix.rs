@@ -16,9 +16,13 @@ use agentsight_tests::{
     gate::skip,
     go::{self, Linking, Server, Toolchain},
     live::Live,
-    matrix::{bun, calls, deno, hidden_libssl, libssl, plan, python, python_with, run, script},
+    matrix::{
+        CONNECTIONS, Spread, bun, calls, deno, hidden_libssl, judge_addresses, libssl, plan, python, python_with, run,
+        script, spread,
+    },
     prepared,
     program::root,
+    relay::relays,
     rustls::{self, Build},
 };
 use serde_json::{Value, json};
@@ -56,13 +60,19 @@ impl Client {
     }
 }
 
-/// Makes the calls of the row and requires their spans. `client` is none when it can't be had.
+/// Makes the calls of the row, each connection to an address of its own, and requires their spans. `client` is none when
+/// it can't be had.
 fn check(row: &str, peer: Peer, client: impl FnOnce(&Live) -> Option<Client>) {
     check_with(row, peer, |live, _| client(live));
 }
 
 /// The same; the client may add to its plan.
 fn check_with(row: &str, peer: Peer, client: impl FnOnce(&Live, &mut Value) -> Option<Client>) {
+    check_all(row, peer, 0, client);
+}
+
+/// The same; of so many calls at the start of each connection the address may be unknown, but not wrong.
+fn check_all(row: &str, peer: Peer, ambiguous: usize, client: impl FnOnce(&Live, &mut Value) -> Option<Client>) {
     let Some(mut live) = Live::begin() else { return };
     if peer == Peer::Plain {
         live.mock = Mock::start_plain([]).expect("a mock");
@@ -73,25 +83,27 @@ fn check_with(row: &str, peer: Peer, client: impl FnOnce(&Live, &mut Value) -> O
         skip(&format!("there is no {row} here"));
         return;
     };
-    let mut server = None;
+    let (mut server, mut address) = (None, live.mock.address());
     if peer == Peer::Http2 {
         let Some(program) = go::build(Toolchain::System, Linking::Plain) else { return };
         let started = Server::start(&program, &sendings, live.folder.path(), false);
-        let (_, port) = started.address.split_once(':').expect("a port");
-        plan["port"] = json!(port.parse::<u16>().expect("a number"));
+        address = started.address.parse().expect("an address");
         plan["ca"] = json!(started.ca);
         server = Some(started);
+    }
+    if peer != Peer::Plain {
+        // In between, plain HTTP would be seen as calls too.
+        let by = if row == "fetch" { Spread::Hosts } else { Spread::Connections };
+        spread(&mut plan, &relays(address, CONNECTIONS), by);
     }
     let engine = live.engine(&[]);
     if let Some((program, mut start)) = inside {
         engine.start_until_attached(&program, &mut start);
     }
     run(&live, command, &plan, &sendings);
-    if peer == Peer::Plain {
-        prepared::conclude(engine, &sendings);
-    } else {
-        live.conclude(engine, &sendings);
-    }
+    let finished =
+        if peer == Peer::Plain { prepared::conclude(engine, &sendings) } else { live.conclude(engine, &sendings) };
+    judge_addresses(&finished.spans(), &plan, &sendings, ambiguous);
     drop(server);
 }
 
@@ -157,6 +169,17 @@ fn python_requests_plain() {
 #[test]
 fn python_httpx() {
     check("httpx", Peer::Tls, |_| Some(python(&python_with(&["httpx"])?, "httpx").into()));
+}
+
+#[test]
+fn python_httpx_async() {
+    check("httpx, async", Peer::Tls, |_| Some(python(&python_with(&["httpx"])?, "httpx-async").into()));
+}
+
+/// Which of several writes of one length is sent first can't be told, so that nothing is.
+#[test]
+fn python_memory_bios_in_disorder() {
+    check_all("disorder", Peer::Tls, 2, |_, _| Some(python(Path::new("python3"), "disorder").into()));
 }
 
 #[test]
@@ -300,7 +323,10 @@ fn deno_releases() {
         check(&format!("deno {version}"), Peer::Tls, |live| {
             let program = deno(version)?;
             let mut command = Command::new(&program);
-            command.args(["run", "--quiet", "--allow-all"]).arg(root().join("tests/clients/matrix.mjs")).arg("deno");
+            command
+                .args(["run", "--quiet", "--allow-all", "--unsafely-ignore-certificate-errors"])
+                .arg(root().join("tests/clients/matrix.mjs"))
+                .arg("deno");
             command.env("DENO_NO_UPDATE_CHECK", "1").env("DENO_DIR", live.folder.path().join("deno"));
             Client::inside(&program, &["--version"], command)
         });

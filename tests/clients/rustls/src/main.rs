@@ -36,10 +36,9 @@ async fn main() -> Outcome<()> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from_pem_file(text(&plan["ca"])?)?)?;
     let connector = TlsConnector::from(Arc::new(config(&plan, roots)?));
-    let address = format!("{}:{}", text(&plan["address"])?, plan["port"]);
     let connections = plan["connections"].as_array().ok_or("no connections")?.iter();
     let tasks: Vec<_> = connections
-        .map(|calls| tokio::spawn(converse(connector.clone(), address.clone(), calls.clone())))
+        .map(|calls| tokio::spawn(converse(connector.clone(), calls.clone())))
         .collect();
     for task in tasks {
         task.await??;
@@ -85,9 +84,10 @@ impl Sender {
 }
 
 /// Makes calls in turn on one connection.
-async fn converse(connector: TlsConnector, address: String, calls: Value) -> Outcome<()> {
+async fn converse(connector: TlsConnector, calls: Value) -> Outcome<()> {
     let calls = calls.as_array().ok_or("no calls")?;
     let Some(first) = calls.first() else { return Ok(()) };
+    let address = format!("{}:{}", text(&first["address"])?, first["port"]);
     let name = ServerName::try_from(text(&first["host"])?.to_owned())?;
     let stream = connector.connect(name, TcpStream::connect(address).await?).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
