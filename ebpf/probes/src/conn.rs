@@ -139,27 +139,28 @@ pub fn closed(conn: &Conn, reason: u16) {
 #[inline(always)]
 pub fn transferred(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
     let unsent = if direction as u32 == Direction::Write as u32 { len } else { 0 };
-    account(ssl, direction, buffer, len, (entered_ns, entered_ns), unsent);
+    account::<true>(ssl, direction, buffer, len, (entered_ns, entered_ns), unsent);
 }
 
 /// As [`transferred`], of the beginning of a record with `record_len` bytes of plaintext in all.
 #[inline(always)]
 pub fn encrypted(ssl: u64, direction: Direction, buffer: u64, len: u64, record_len: u64) {
     let now = now_ns();
-    account(ssl, direction, buffer, len, (now, now), record_len);
+    account::<false>(ssl, direction, buffer, len, (now, now), record_len);
 }
 
 /// As [`transferred`], of a library whose calls are not made of each other: another call of the direction
 /// may have been accounted for since this one began, by a thread that was late to do it.
 #[inline(always)]
 pub fn transferred_alone(ssl: u64, direction: Direction, buffer: u64, len: u64, entered_ns: u64) {
-    account(ssl, direction, buffer, len, (entered_ns, u64::MAX), 0);
+    account::<false>(ssl, direction, buffer, len, (entered_ns, u64::MAX), 0);
 }
 
+/// `IN_CALLS`: the library itself may use the socket, so that its calls tell; otherwise what is sent tells, at once.
 /// `inner_since_ns`: what was accounted for later than this holds these bytes already. `unsent` are the bytes
 /// that this thread sends next.
 #[inline(always)]
-fn account(
+fn account<const IN_CALLS: bool>(
     ssl: u64,
     direction: Direction,
     buffer: u64,
@@ -199,10 +200,7 @@ fn account(
         if !decided {
             return;
         }
-    } else if inner_since_ns != u64::MAX
-        && (conn.carrier == state::FOUND || unsent != 0 && conn.carrier < state::WRITES_MAX)
-    {
-        // Not for Go, whose programs have little stack left: what its sockets are found by tells at once.
+    } else if IN_CALLS && (conn.carrier == state::FOUND || unsent != 0 && conn.carrier < state::WRITES_MAX) {
         carrier::settle(conn, &key);
     }
     if unsent != 0 {

@@ -79,21 +79,22 @@ pub fn rustls_encrypt(ctx: ProbeContext) -> u32 {
         transferred(number, Direction::Write as u64, message.first, message.start, message.start);
         return 0;
     }
-    slices(number, &message);
-    0
-}
-
-/// Accounts for a message of several slices. What a connection is worth is seen from the first of them.
-#[inline(always)]
-fn slices(number: u64, message: &Outbound) {
-    let (mut index, mut before) = (0, 0);
-    if !is_captured(number) {
-        let Some([address, len]) = slice(message, 0) else { return };
+    // What a connection is worth is seen from the first of several slices.
+    if is_captured(number) {
+        slices(number, &message, 0, 0);
+    } else if let Some([address, len]) = slice(&message, 0) {
         let (skipped, len_here) = part(0, len, message.start, message.end);
         let record_len = message.end.saturating_sub(message.start);
         transferred(number, Direction::Write as u64, address + skipped, len_here, record_len);
-        (index, before) = (1, len);
+        slices(number, &message, 1, len);
     }
+    0
+}
+
+/// Accounts for a message of several slices, from that of number `index`; `before` bytes are in earlier ones.
+/// It has a frame of its own, so that it takes nothing from what is left for [`find`].
+#[inline(never)]
+fn slices(number: u64, message: &Outbound, mut index: u64, mut before: u64) {
     let key = conn::key(number);
     let Some(conn) = CONNS.get_ptr_mut(&key) else { return };
     // SAFETY: a connection belongs to one thread at a time (`&mut self`), and the entry was found just now.
@@ -330,42 +331,40 @@ fn connection(ctx: &ProbeContext, object: u64, encrypts: bool) -> Option<u64> {
 #[inline(never)]
 fn find(ctx: &ProbeContext, object: u64, encrypts: u64) -> Option<Pair> {
     let function = instruction(ctx.regs);
-    let registers = registers(ctx.regs);
-    let mut at = 0;
-    while at < registers.len() {
-        if let Some(pair) = pair_at(registers[at], object, function, encrypts) {
+    let mut pair = Pair { encrypter: 0, decrypter: 0 };
+    for register in registers(ctx.regs) {
+        if pair_at(register, object, function, encrypts, &mut pair) {
             return Some(pair);
         }
-        at += 1;
     }
     let stack = stack_pointer(ctx.regs);
     for index in 0..FRAME_WORDS {
         // SAFETY: the helper copes with any address.
         let Ok(word) = (unsafe { bpf_probe_read_user((stack + 8 * index) as *const u64) }) else { return None };
-        if let Some(pair) = pair_at(word, object, function, encrypts) {
+        if pair_at(word, object, function, encrypts, &mut pair) {
             return Some(pair);
         }
     }
     None
 }
 
-/// The objects of the record layer that begins at `place`, if it is that of the call.
-#[inline(always)]
-fn pair_at(place: u64, object: u64, function: u64, encrypts: u64) -> Option<Pair> {
-    let words = layer(place)?;
+/// Whether `place` is where the record layer of the call begins; then its objects are put into `pair`. Once in
+/// the code: copies of it would add up in the frame of [`find`]. And no `Option`, of which the verifier would
+/// see the address come back.
+#[inline(never)]
+fn pair_at(place: u64, object: u64, function: u64, encrypts: u64, pair: &mut Pair) -> bool {
+    let Some(words) = layer(place) else { return false };
     let own = if encrypts != 0 { 0 } else { 2 };
     let mut at = 0;
     while at < LAYER_STARTS {
         if words[at + own] == object {
-            let (Some(ours), Some(theirs)) = (vtable(words[at + own + 1]), vtable(words[at + (2 - own) + 1])) else {
-                return None;
-            };
-            let is_pair = ours.function == function && ours.is_plausible() && theirs.is_plausible();
-            return is_pair.then_some(Pair { encrypter: words[at], decrypter: words[at + 2] });
+            *pair = Pair { encrypter: words[at], decrypter: words[at + 2] };
+            // One after the other, so that they are in one place of the frame.
+            return cipher(words[at + own + 1]) == Some(function) && cipher(words[at + (2 - own) + 1]).is_some();
         }
         at += 1;
     }
-    None
+    false
 }
 
 /// Objects are aligned, and nothing is in the first page.
@@ -378,10 +377,12 @@ fn layer(place: u64) -> Option<[u64; LAYER_WORDS]> {
     unsafe { bpf_probe_read_user(place as *const [u64; LAYER_WORDS]) }.ok()
 }
 
+/// The first function of the vtable at `place`, if it may be that of a cipher.
 #[inline(always)]
-fn vtable(place: u64) -> Option<Vtable> {
+fn cipher(place: u64) -> Option<u64> {
     // SAFETY: the helper copes with any address.
-    unsafe { bpf_probe_read_user(place as *const Vtable) }.ok()
+    let vtable = unsafe { bpf_probe_read_user(place as *const Vtable) }.ok()?;
+    vtable.is_plausible().then_some(vtable.function)
 }
 
 /// Argument `index` of a function whose result is written to a place that the caller gives.

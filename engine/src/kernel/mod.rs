@@ -13,6 +13,8 @@ pub mod requirements;
 pub mod select;
 pub mod sites;
 pub mod sockets;
+#[cfg(test)]
+mod stack;
 pub mod study;
 pub mod uprobes;
 pub mod wanted;
