@@ -87,19 +87,22 @@ fn set_inside(inside: u64) {
     }
 }
 
-/// The ends of the socket that carries a connection, where they are known and the engine isn't told yet.
+/// The ends of the socket that carries a connection, where they are known and the engine isn't told yet; else
+/// null, and not `None`: of that a compiler keeps a pointer which nobody has written, and the verifier refuses it.
 #[inline(always)]
-pub fn untold(conn: &Conn, key: &ConnKey) -> Option<*const Endpoints> {
+pub fn untold(conn: &Conn, key: &ConnKey) -> *const Endpoints {
+    const NONE: *const Endpoints = core::ptr::null();
     if !sees_sockets() {
-        return None;
+        return NONE;
     }
     if conn.carrier == state::FOUND {
-        return ENDS.get_ptr(key);
+        return ENDS.get_ptr(key).unwrap_or(NONE);
     }
+    let Some(thread) = THREADS.get_ptr(&bpf_get_current_pid_tgid()) else { return NONE };
     // SAFETY: as in `this_thread`.
-    let thread = THREADS.get_ptr(&bpf_get_current_pid_tgid()).map(|thread| unsafe { &*thread })?;
+    let thread = unsafe { &*thread };
     let was_told = thread.inside == inside::RETURNED && thread.ssl == key.ssl && thread.ends.family != 0;
-    was_told.then_some(&raw const thread.ends)
+    if was_told { &raw const thread.ends } else { NONE }
 }
 
 /// The engine is told.
@@ -113,21 +116,17 @@ pub fn told(conn: &mut Conn, key: &ConnKey) {
 
 /// Writes the ends that were [`untold`]; of family 0 when they aren't known.
 #[inline(always)]
-pub fn write_ends(place: *mut Endpoints, found: Option<*const Endpoints>) {
-    // SAFETY: a value of a map, and the caller's memory.
-    unsafe {
-        match found {
-            Some(found) => place.write(*found),
-            None => place.write(UNKNOWN),
-        }
-    }
+pub fn write_ends(place: *mut Endpoints, found: *const Endpoints) {
+    // SAFETY: null or a value of a map, and the caller's memory.
+    unsafe { place.write(if found.is_null() { UNKNOWN } else { *found }) };
 }
 
 /// Tells the engine of the socket of a connection that was captured without, if it is known by now.
 #[inline(never)]
 pub fn settle(conn: &mut Conn, key: &ConnKey) {
     // It goes from the map into the ring: what lies on the stack counts against the calls around this one.
-    if let Some(found) = untold(conn, key)
+    let found = untold(conn, key);
+    if !found.is_null()
         && let Some(ring) = RINGS.get(conn.home)
     {
         // SAFETY: a value of a map.

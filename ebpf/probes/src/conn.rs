@@ -295,7 +295,7 @@ fn decide(conn: &mut Conn, key: &ConnKey, direction: Direction, buffer: u64, len
                 carrier::write_ends(&raw mut (*place).endpoints, ends);
             }
         });
-        if ends.is_some() {
+        if !ends.is_null() {
             carrier::told(conn, key);
         }
     }

@@ -40,6 +40,8 @@ pub(super) struct Pending {
     pace: Pace,
     lost_bytes: u64,
     incomplete: bool,
+    /// The request may have named the server in what was not seen.
+    name_lost: bool,
     request_body: Option<Body>,
     response_body: Option<Body>,
     /// The final response's head was seen.
@@ -83,6 +85,7 @@ impl Pending {
             pace: Pace::default(),
             lost_bytes: 0,
             incomplete: false,
+            name_lost: false,
             request_body: None,
             response_body: None,
             answered: false,
@@ -129,6 +132,11 @@ impl Pending {
             let (scratch, options) = (reader.scratch, reader.options);
             reader.draft.with_mut(|arena, draft| draft.event(arena, b"", event, scratch, options));
         }
+    }
+
+    /// What the request calls the server was not seen; its address would stand for the name.
+    pub fn lose_name(&mut self) {
+        self.name_lost = true;
     }
 
     /// Something of it was not seen: so many bytes, or 0 when nobody knows how many.
@@ -265,7 +273,9 @@ impl Pending {
         let call: Travelling<CallFamily> = draft.map(|arena, draft| {
             let call = draft.finish(arena, ended, &settings.call);
             call.status_code = call.status_code.filter(|status| *status != STATUS_UNKNOWN);
-            complete_address(call, arena, context);
+            if !self.name_lost {
+                complete_address(call, arena, context);
+            }
             call
         });
         if call.with(|call| call.content_withheld) {

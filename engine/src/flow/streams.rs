@@ -157,6 +157,9 @@ impl<O: Outlet> Sink for Requests<'_, '_, O> {
         self.streams.sequence += 1;
         if unknown_fields > 0 {
             pending.lose_fields();
+            if head.authority.is_none() {
+                pending.lose_name();
+            }
         }
         if let Some(stale) = self.streams.pending.insert(stream, pending) {
             // A number that is used twice: what was before it ended in a gap.

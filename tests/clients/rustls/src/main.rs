@@ -38,7 +38,12 @@ async fn main() -> Outcome<()> {
     let connector = TlsConnector::from(Arc::new(config(&plan, roots)?));
     let connections = plan["connections"].as_array().ok_or("no connections")?.iter();
     let tasks: Vec<_> = connections
-        .map(|calls| tokio::spawn(converse(connector.clone(), calls.clone())))
+        .map(|calls| {
+            // A connection may have an address of its own.
+            let first = if calls[0]["address"].is_null() { &plan } else { &calls[0] };
+            let address = format!("{}:{}", first["address"].as_str().unwrap_or_default(), first["port"]);
+            tokio::spawn(converse(connector.clone(), address, calls.clone()))
+        })
         .collect();
     for task in tasks {
         task.await??;
@@ -78,16 +83,17 @@ impl Sender {
         let (host, path) = (text(&call["host"])?, text(&call["path"])?);
         Ok(match self {
             Self::Http1(sender) => sender.send_request(request.uri(path).header("host", host).body(body)?).await?,
-            Self::Http2(sender) => sender.send_request(request.uri(format!("https://{host}{path}")).body(body)?).await?,
+            Self::Http2(sender) => {
+                sender.send_request(request.uri(format!("https://{host}{path}")).body(body)?).await?
+            }
         })
     }
 }
 
 /// Makes calls in turn on one connection.
-async fn converse(connector: TlsConnector, calls: Value) -> Outcome<()> {
+async fn converse(connector: TlsConnector, address: String, calls: Value) -> Outcome<()> {
     let calls = calls.as_array().ok_or("no calls")?;
     let Some(first) = calls.first() else { return Ok(()) };
-    let address = format!("{}:{}", text(&first["address"])?, first["port"]);
     let name = ServerName::try_from(text(&first["host"])?.to_owned())?;
     let stream = connector.connect(name, TcpStream::connect(address).await?).await?;
     let is_http2 = stream.get_ref().1.alpn_protocol() == Some(b"h2");
