@@ -11,14 +11,14 @@ use agentsight::demo::{
     Folder,
     clients::Sending,
     mock::Mock,
-    receiver::Span,
+    receiver::{KIND_CLIENT, Span},
     script::Script,
     talk::{Dialect, Talk},
     verdict,
 };
 
 use crate::{
-    engine::{Engine, Finished},
+    engine::{Engine, Finished, KIND_SERVER},
     gate::{Permit, live_or_skip},
 };
 
@@ -95,6 +95,26 @@ pub fn wait_for(engine: &Engine, sendings: &[Sending]) -> bool {
         let by_trace = by_trace(spans);
         sendings.iter().all(|sending| by_trace.contains_key(sending.trace.trace_id.as_str()))
     })
+}
+
+/// Waits for a span of each side for every one of `sendings`, stops the engine, and requires that they are right.
+/// They say the same but for their kind.
+pub fn conclude_both_sides(engine: Engine, sendings: &[Sending]) -> Finished {
+    let of_kind = |spans: &[Span], kind: i32| -> Vec<Span> {
+        let is_ours =
+            |span: &&Span| sendings.iter().any(|sending| sending.trace.trace_id == span.trace_id) && span.kind == kind;
+        spans.iter().filter(is_ours).cloned().collect()
+    };
+    engine.wait_for_spans(ARRIVAL_DURATION_MAX, |spans| {
+        [KIND_CLIENT, KIND_SERVER].iter().all(|&kind| of_kind(spans, kind).len() >= sendings.len())
+    });
+    let finished = engine.stop();
+    let spans = finished.spans();
+    judge(&of_kind(&spans, KIND_CLIENT), sendings);
+    let served = of_kind(&spans, KIND_SERVER).into_iter();
+    judge(&served.map(|span| Span { kind: KIND_CLIENT, ..span }).collect::<Vec<_>>(), sendings);
+    assert!(finished.status.success(), "{:?}\n{}", finished.status, finished.stderr);
+    finished
 }
 
 /// Requires one right span for each of `sendings`.
